@@ -1,0 +1,51 @@
+"""Losses on the readout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from aplysia.credit.contract import AbstractLoss
+from aplysia.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepwiseLoss(AbstractLoss):
+    """Cross-entropy with a share of squared error, at every step:
+
+        L = (1/T)·Σ_t [ (1 − c)·CE(o[t], y) + c·mean_k (o_k[t] − 1[k = y])² ],   averaged over the batch
+
+    The loss of OTTT (Xiao et al. 2022), there with c = 0.05 for CIFAR and 0.001 for event data.
+
+    Attributes:
+        mse_share: c in [0, 1].
+    """
+
+    per_step: ClassVar[bool] = True
+
+    mse_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.mse_share <= 1.0:
+            raise RecipeError("loss.mse_share", expected="a number in [0, 1]", got=repr(self.mse_share), fix="use 0.05")
+
+    def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
+        flat, labels = out.flatten(0, 1), target.repeat(len(out))
+        share = len(out) / steps
+        loss = F.cross_entropy(flat, labels) * (1.0 - self.mse_share)
+        if self.mse_share:
+            loss = loss + self.mse_share * F.mse_loss(flat, F.one_hot(labels, out.shape[-1]).to(out.dtype))
+        return loss * share
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanOutputLoss(AbstractLoss):
+    """Cross-entropy of the output averaged over time, CE((1/T)·Σ_t o[t], y): known only when the sequence is over."""
+
+    per_step: ClassVar[bool] = False
+
+    def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
+        return F.cross_entropy(out.sum(0) / steps, target)

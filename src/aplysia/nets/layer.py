@@ -1,0 +1,192 @@
+"""One layer: pool → synapse → neuron → (dropout, gain). It runs K steps at once, time folded into the batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aplysia.neurons.base import AbstractNeuron, State
+from aplysia.nets.route import Route
+from aplysia.ops.geometry import AbstractGeometry, Dense
+from aplysia.ops.synapse import hold, synapse
+from aplysia.types import Held
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Mean over k × k windows."""
+
+    size: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.size)
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Maximum over k × k windows; on spikes, an OR."""
+
+    size: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, self.size)
+
+
+Pool = AveragePool | MaxPool
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What a layer hands from chunk to chunk.
+
+    Attributes:
+        neuron: the neuron's own state.
+        carry: the eligibility's.
+        mask: the dropout mask of this sequence, one for all its steps.
+    """
+
+    neuron: State | None = None
+    carry: Any = None
+    mask: Tensor | None = None
+
+    def detach(self) -> LayerState:
+        return self if self.neuron is None else replace(self, neuron=tuple(v.detach() for v in self.neuron))
+
+
+class Layer(nn.Module):
+    """Weights and a neuron.
+
+    Args:
+        name: how errors, logs and ledgers call it.
+        geometry: dense or convolution.
+        input_shape: shape of one sample of the input, before pooling.
+        weight_shape: `[N, M]` or `[N, C/groups, k, k]`.
+        neuron: the units' dynamics.
+        pools: what happens to the input before the synapse.
+        bias: whether there is one.
+        standardise: scaled weight standardisation, Ŵ = γ·(W − mean)/√(var·fan_in + 1e-4) with a learnt γ per output
+            (Brock et al. 2021; in spiking nets OTTT, Xiao et al. 2022).
+        gain: factor on the output; 2.74 goes with standardised weights and keeps the variance of rare spikes near 1.
+        dropout: probability that a unit is silenced for a whole sequence while learning.
+        init_std: standard deviation of the initial weights.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        geometry: AbstractGeometry,
+        input_shape: tuple[int, ...],
+        weight_shape: tuple[int, ...],
+        neuron: AbstractNeuron,
+        *,
+        pools: tuple[Pool, ...] = (),
+        bias: bool = True,
+        standardise: bool = False,
+        gain: float = 1.0,
+        dropout: float = 0.0,
+        init_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.name, self.geometry, self.neuron, self.pools = name, geometry, neuron, pools
+        self.gain, self.dropout, self.init_std = gain, dropout, init_std
+        self.weight = nn.Parameter(torch.empty(weight_shape))
+        self.bias = nn.Parameter(torch.zeros(weight_shape[0])) if bias else None
+        self.weight_gain = nn.Parameter(torch.ones(weight_shape[0])) if standardise else None
+        self.input_shape = input_shape
+        self.drive_shape = self._prepared_shape(input_shape)
+        self.output_shape = geometry.output_shape(self.drive_shape, self.weight.shape)
+
+    def _prepared_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self.prepare(torch.zeros(1, *input_shape)).shape[1:])
+
+    @property
+    def fan_in(self) -> int:
+        return math.prod(self.weight.shape[1:])
+
+    @property
+    def units(self) -> int:
+        """Number of neurons (for a convolution: channels × positions)."""
+        return math.prod(self.output_shape)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Pool, and flatten in front of dense weights: `[B, …]` to the drive's shape."""
+        for pool in self.pools:
+            x = pool(x)
+        return x.flatten(1) if isinstance(self.geometry, Dense) else x
+
+    def standardised(self, weight: Tensor, gain: Tensor | None) -> Tensor:
+        """The weight that acts, from the weight that is stored."""
+        if gain is None:
+            return weight
+        variance, mean = torch.var_mean(weight.flatten(1), dim=1, keepdim=True)
+        scale = gain[:, None] * torch.rsqrt(variance * self.fan_in + 1e-4)
+        return ((weight.flatten(1) - mean) * scale).view_as(weight)
+
+    def effective_weight(self) -> Tensor:
+        """The weight as the drive meets it."""
+        return self.standardised(self.weight, self.weight_gain)
+
+    def draw_weight(self, generator: torch.Generator) -> Tensor:
+        """A fresh stored weight from the initial law, on the layer's device; the draw itself is the same on any device."""
+        drawn = torch.randn(self.weight.shape, generator=generator) * self.init_std
+        return drawn.to(self.weight)
+
+    @torch.no_grad()
+    def draw_effective(self, generator: torch.Generator) -> Tensor:
+        """A random tensor of the law that the effective weight had at the start."""
+        gain = None if self.weight_gain is None else torch.ones_like(self.weight_gain)
+        return self.standardised(self.draw_weight(generator), gain).clone()
+
+    def forward(
+        self, x: Tensor | Held, state: LayerState | None = None, route: Route | None = None
+    ) -> tuple[Tensor, LayerState, Tensor]:
+        """Run one chunk.
+
+        Args:
+            x: `[K, B, …]`, or a constant input held for K steps.
+            state: from the chunk before; None at the start of a sequence.
+            route: the fillings of the slots.
+
+        Returns:
+            the output `[K, B, …]`, the state, and the number of spikes as a 0-dim tensor.
+        """
+        state, route = state or LayerState(), route or Route()
+        currents, carry = self._currents(x, state, route)
+        before = self.neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
+        out, after = self.neuron.scan(currents, before, through_time=route.through_time)
+        spikes = out.detach().sum() if self.neuron.spiking else out.new_zeros(())
+        mask = state.mask
+        if self.dropout > 0.0 and route.generator is not None and self.neuron.spiking:
+            if mask is None:
+                keep = torch.rand(out.shape[1:], generator=route.generator, device=out.device) >= self.dropout
+                mask = keep.to(out.dtype) / (1.0 - self.dropout)
+            out = out * mask
+        if self.gain != 1.0:
+            out = out * self.gain
+        return out, LayerState(after, carry, mask), spikes
+
+    def _currents(self, x: Tensor | Held, state: LayerState, route: Route) -> tuple[Tensor, Any]:
+        weight, decay = self.effective_weight(), self.neuron.decay
+        feedback = route.feedback(self, weight)
+        if isinstance(x, Held):
+            drive = self.prepare(_cut(x.value, route))
+            coefficients, carry = route.eligibility.held(x.steps, decay, state.carry, drive)
+            current = synapse(drive, weight, geometry=self.geometry, feedback=feedback)
+            return hold(current, self.bias, coefficients, self.geometry), carry
+        steps, batch = x.shape[:2]
+        drive = self.prepare(_cut(x, route).flatten(0, 1))
+        pre, carry = route.eligibility.trace(drive.detach().unflatten(0, (steps, batch)), decay, state.carry)
+        pre = None if pre is None else pre.flatten(0, 1)
+        current = synapse(drive, weight, self.bias, geometry=self.geometry, feedback=feedback, pre=pre)
+        return current.unflatten(0, (steps, batch)), carry
+
+
+def _cut(x: Tensor, route: Route) -> Tensor:
+    return x.detach() if route.cut else x
+
+

@@ -1,0 +1,136 @@
+"""A net: named layers in order, states in and out, T steps in chunks of K."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aplysia.errors import DataError
+from aplysia.nets.layer import Layer, LayerState
+from aplysia.nets.route import Route
+from aplysia.rng import generator
+from aplysia.types import Held
+
+Input = Tensor | Held
+States = list[LayerState]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one chunk gave.
+
+    Attributes:
+        outs: one `[K, B, …]` per layer, the last one the readout's.
+        states: one per layer, for the next chunk.
+        spikes: number of spikes per layer `[L]`, exact integers in floating point.
+    """
+
+    outs: list[Tensor]
+    states: States
+    spikes: Tensor
+
+
+def steps_of(x: Input) -> int:
+    """T of an input."""
+    return x.steps if isinstance(x, Held) else len(x)
+
+
+def chunks(x: Input, size: int) -> Iterator[Input]:
+    """Cut an input into chunks of at most `size` steps."""
+    for start in range(0, steps_of(x), size):
+        if isinstance(x, Held):
+            yield Held(x.value, min(size, x.steps - start))
+        else:
+            yield x[start : start + size]
+
+
+class Net(nn.Module):
+    """Feed-forward layers, the last one the readout.
+
+    Args:
+        layers: in order; each one's input shape is the output shape of the one before.
+        seed: of the initial weights. The draw is the same on every device.
+    """
+
+    def __init__(self, layers: Iterable[Layer], *, seed: int = 0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({layer.name: layer for layer in layers})
+        with torch.no_grad():
+            for layer in self.all:
+                layer.weight.copy_(layer.draw_weight(generator("cpu", seed, "weights", layer.name)))
+
+    @property
+    def all(self) -> list[Layer]:
+        """Every layer, in order."""
+        return list(self.layers.values())  # type: ignore[arg-type]
+
+    @property
+    def hidden(self) -> list[Layer]:
+        """All but the readout."""
+        return self.all[:-1]
+
+    @property
+    def readout(self) -> Layer:
+        """The last layer."""
+        return self.all[-1]
+
+    @property
+    def fed_back(self) -> list[Layer]:
+        """The layers that own an error slot: all but the first, below which no error is needed."""
+        return self.all[1:]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.all[0].input_shape
+
+    @property
+    def classes(self) -> int:
+        return self.readout.units
+
+    def check_input(self, x: Input) -> None:
+        """Refuse an input whose samples do not fit the first layer."""
+        got = tuple(x.value.shape[1:] if isinstance(x, Held) else x.shape[2:])
+        if got != self.input_shape:
+            raise DataError(
+                "net input",
+                expected=f"samples of shape {self.input_shape} (time first: [T, B, …], or Held([B, …], T))",
+                got=f"{got}",
+                fix="use a net made for this input size, or resize the images",
+            )
+
+    def forward(self, x: Input, states: States | None = None, route: Route | None = None) -> Pass:
+        """Run one chunk through all layers.
+
+        Args:
+            x: `[K, B, …]`, or a constant input held for K steps.
+            states: from the chunk before; None at the start of a sequence.
+            route: how errors and updates will run; None is backpropagation through time.
+        """
+        self.check_input(x)
+        outs: list[Tensor] = []
+        after: States = []
+        spikes = []
+        signal = x
+        for i, layer in enumerate(self.all):
+            signal, state, count = layer(signal, None if states is None else states[i], route)
+            outs.append(signal)
+            after.append(state)
+            spikes.append(count)
+        return Pass(outs, after, torch.stack(spikes))
+
+    @torch.no_grad()
+    def predict(self, x: Input, *, chunk: int = 8) -> tuple[Tensor, Tensor]:
+        """Mean output over time `[B, C]` and the number of spikes per layer `[L]`, without a graph."""
+        total, spikes, states = None, None, None
+        for part in chunks(x, chunk):
+            done = self(part, states)
+            states = done.states
+            out = done.outs[-1].sum(0)
+            total = out if total is None else total + out
+            spikes = done.spikes if spikes is None else spikes + done.spikes
+        assert total is not None
+        assert spikes is not None
+        return total / steps_of(x), spikes

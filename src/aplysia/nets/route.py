@@ -1,0 +1,65 @@
+"""What a learning rule and a temporal scheme lay into a layer for one pass: the fillings of the synapse's slots."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from aplysia.nets.layer import Layer
+
+Carry = Any
+
+
+class AbstractEligibility(ABC):
+    """Which past activity an error is paired with."""
+
+    @abstractmethod
+    def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
+        """The `pre` of each step of a chunk `[K, B, …]` (None: the drive itself), and what to carry to the next chunk."""
+
+    @abstractmethod
+    def held(self, steps: int, decay: float, carry: Carry, like: Tensor) -> tuple[Tensor, Carry]:
+        """The same for a constant drive x: the coefficients c[t] of `pre[t] = c[t]·x`, `[K]`, and the carry."""
+
+
+@dataclass(frozen=True)
+class Instantaneous(AbstractEligibility):
+    """`pre` is the drive of the same step."""
+
+    def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
+        return None, None
+
+    def held(self, steps: int, decay: float, carry: Carry, like: Tensor) -> tuple[Tensor, Carry]:
+        return torch.ones(steps, dtype=like.dtype, device=like.device), None
+
+
+def own_weight(layer: Layer, weight: Tensor) -> Tensor:
+    """The error slot of backpropagation: the forward weight itself."""
+    return weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """How errors and updates run through a net for one pass.
+
+    The default is backpropagation through time, so a net called without a route is differentiable like any other module.
+
+    Attributes:
+        feedback: `(layer, effective weight) -> tensor` for the error slot, or None where no error is to leave.
+        cut: whether each layer is detached from the one below.
+        eligibility: what δ is paired with.
+        through_time: whether gradients pass through the neurons' states.
+        generator: source of the dropout masks; None: no dropout.
+    """
+
+    feedback: Callable[[Layer, Tensor], Tensor | None] = own_weight
+    cut: bool = False
+    eligibility: AbstractEligibility = Instantaneous()
+    through_time: bool = True
+    generator: torch.Generator | None = None

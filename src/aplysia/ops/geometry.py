@@ -1,0 +1,103 @@
+"""The shape of a connection: how a drive meets a weight, and the two adjoints of that product.
+
+A geometry is three bilinear maps over the same index set. With `⟨a, b⟩` the sum of products over all entries,
+
+    forward(x, W)        y = W·x
+    error(δ, B)          the x-adjoint:  ⟨δ, B·x⟩ = ⟨error(δ, B), x⟩
+    outer(δ, x)          the W-adjoint:  ⟨δ, W·x⟩ = ⟨outer(δ, x), W⟩
+
+Rules differ in what they put in for B and x; the maps never change.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class AbstractGeometry(ABC):
+    """Three bilinear maps over the samples of a batch; leading axis = samples, time folded into it."""
+
+    @abstractmethod
+    def forward(self, drive: Tensor, weight: Tensor) -> Tensor:
+        """W·x, without bias."""
+
+    @abstractmethod
+    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        """The error below: δ through the feedback weights, in the shape of the drive."""
+
+    @abstractmethod
+    def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        """Σ over samples of δ ⊗ pre, in the shape of the weight."""
+
+    @abstractmethod
+    def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
+        """value + bias, in place where the value is our own."""
+
+    @abstractmethod
+    def bias_gradient(self, delta: Tensor) -> Tensor:
+        """Σ of δ over samples and positions, `[N]`."""
+
+    @abstractmethod
+    def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
+        """Shape of one sample's output."""
+
+
+@dataclass(frozen=True)
+class Dense(AbstractGeometry):
+    """All to all: drive `[B, M]`, weight `[N, M]`, value `[B, N]`."""
+
+    def forward(self, drive: Tensor, weight: Tensor) -> Tensor:
+        return drive @ weight.t()
+
+    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        return delta @ feedback
+
+    def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        return delta.t() @ pre
+
+    def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
+        return value.add_(bias)
+
+    def bias_gradient(self, delta: Tensor) -> Tensor:
+        return delta.sum(0)
+
+    def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
+        return (weight_shape[0],)
+
+
+@dataclass(frozen=True)
+class Conv2d(AbstractGeometry):
+    """Convolution: drive `[B, C, H, W]`, weight `[N, C/groups, k, k]`, value `[B, N, H', W']`."""
+
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+    def forward(self, drive: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(drive, weight, stride=self.stride, padding=self.padding, groups=self.groups)
+
+    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        return torch.nn.grad.conv2d_input(drive_shape, feedback, delta, self.stride, self.padding, 1, self.groups)
+
+    def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        return torch.nn.grad.conv2d_weight(pre, weight_shape, delta, self.stride, self.padding, 1, self.groups)
+
+    def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
+        return value.add_(bias[:, None, None])
+
+    def bias_gradient(self, delta: Tensor) -> Tensor:
+        return delta.sum((0, 2, 3))
+
+    def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
+        _, height, width = input_shape
+        k = weight_shape[-1]
+        return (
+            weight_shape[0],
+            (height + 2 * self.padding - k) // self.stride + 1,
+            (width + 2 * self.padding - k) // self.stride + 1,
+        )

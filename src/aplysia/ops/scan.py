@@ -1,0 +1,226 @@
+"""The LIF scan over a chunk of K steps, forward and both backward forms, as fused element-wise kernels.
+
+    u[t] = λ·v[t−1] + I[t]         charge (v is the membrane after the reset)
+    s[t] = H(u[t] − θ)             fire, H(0) = 1
+    v[t] = reset(u[t], s[t])       soft: u − a·s      hard: u·(1 − s) + r·s
+
+Backward *through time* runs the adjoint recursion over the chunk and hands the adjoint of v on to the chunk before:
+
+    δu[t] = gs[t]·ψ(u[t] − θ) + gv[t]·∂v/∂u,    gI[t] = δu[t],    gv[t−1] = λ·δu[t]
+
+Backward *in the instant* (online schemes) cuts every path through the membrane: gI[t] = gs[t]·ψ(u[t] − θ). Nothing
+is then carried from step to step, so it is one product for the whole chunk.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from aplysia.ops.backend import fused
+from aplysia.ops.surrogate import AbstractSurrogate
+
+# Kernels are unrolled over the steps of a block; longer chunks are scanned block by block.
+BLOCK = 8
+
+
+class AbstractReset(ABC):
+    """What a spike does to the membrane, and the derivative of that."""
+
+    @abstractmethod
+    def after(self, u: Tensor, s: Tensor, threshold: float) -> Tensor:
+        """v, the membrane after the reset."""
+
+    @abstractmethod
+    def slope(self, u: Tensor, s: Tensor, psi: Tensor, threshold: float, detached: bool) -> Tensor | float:
+        """∂v/∂u; `detached` leaves out the path through the spike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftReset(AbstractReset):
+    """v = u − a·s. The amount a is the threshold when None."""
+
+    amount: float | None = None
+
+    def after(self, u: Tensor, s: Tensor, threshold: float) -> Tensor:
+        return u - (threshold if self.amount is None else self.amount) * s
+
+    def slope(self, u: Tensor, s: Tensor, psi: Tensor, threshold: float, detached: bool) -> Tensor | float:
+        return 1.0 if detached else 1.0 - (threshold if self.amount is None else self.amount) * psi
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardReset(AbstractReset):
+    """v = u·(1 − s) + r·s, with reset potential r."""
+
+    value: float = 0.0
+
+    def after(self, u: Tensor, s: Tensor, threshold: float) -> Tensor:
+        return u * (1.0 - s) + self.value * s
+
+    def slope(self, u: Tensor, s: Tensor, psi: Tensor, threshold: float, detached: bool) -> Tensor | float:
+        return 1.0 - s if detached else 1.0 - s - (u - self.value) * psi
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The constants of one scan: what a kernel is specialised on."""
+
+    leak: float
+    threshold: float
+    surrogate: AbstractSurrogate
+    reset: AbstractReset
+    detach_reset: bool
+
+
+@fused
+def _spikes_only(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    spikes = []
+    for current in currents.unbind(0):
+        u = d.leak * v + current
+        s = (u >= d.threshold).to(u.dtype)
+        v = d.reset.after(u, s, d.threshold)
+        spikes.append(s)
+    return torch.stack(spikes), v
+
+
+@fused
+def _spikes_and_slopes(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    spikes, slopes = [], []
+    for current in currents.unbind(0):
+        u = d.leak * v + current
+        s = (u >= d.threshold).to(u.dtype)
+        v = d.reset.after(u, s, d.threshold)
+        spikes.append(s)
+        slopes.append(d.surrogate.derivative(u - d.threshold))
+    return torch.stack(spikes), v, torch.stack(slopes)
+
+
+@fused
+def _spikes_and_membranes(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    spikes, membranes = [], []
+    for current in currents.unbind(0):
+        u = d.leak * v + current
+        s = (u >= d.threshold).to(u.dtype)
+        v = d.reset.after(u, s, d.threshold)
+        spikes.append(s)
+        membranes.append(u)
+    return torch.stack(spikes), v, torch.stack(membranes)
+
+
+@fused
+def _adjoint(d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor) -> tuple[Tensor, Tensor]:
+    currents = []
+    for u, grad_s in zip(reversed(membranes.unbind(0)), reversed(grad_spikes.unbind(0)), strict=True):
+        s = (u >= d.threshold).to(u.dtype)
+        psi = d.surrogate.derivative(u - d.threshold)
+        delta = grad_s * psi + grad_v * d.reset.slope(u, s, psi, d.threshold, d.detach_reset)
+        grad_v = d.leak * delta
+        currents.append(delta)
+    currents.reverse()
+    return torch.stack(currents), grad_v
+
+
+def _blocks(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+    """Run a forward kernel block by block; returns its sequence outputs joined, the last v in second place."""
+    if len(currents) <= BLOCK:
+        return kernel(d, currents, v)
+    parts = []
+    for block in currents.split(BLOCK):
+        part = kernel(d, block, v)
+        v = part[1]
+        parts.append(part)
+    joined = [torch.cat([p[i] for p in parts]) for i in range(len(parts[0])) if i != 1]
+    return (joined[0], v, *joined[1:])
+
+
+class _ThroughTime(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        spikes, v_out, membranes = _blocks(_spikes_and_membranes, d, currents, v)
+        ctx.dynamics = d
+        ctx.save_for_backward(membranes)
+        return spikes, v_out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        grad_spikes, grad_v = gradients
+        (membranes,) = ctx.saved_tensors
+        parts = []
+        for membrane, grad in zip(
+            reversed(membranes.split(BLOCK)), reversed(grad_spikes.contiguous().split(BLOCK)), strict=True
+        ):
+            part, grad_v = _adjoint(ctx.dynamics, membrane, grad, grad_v)
+            parts.append(part)
+        currents = parts[0] if len(parts) == 1 else torch.cat(parts[::-1])
+        return None, currents, grad_v
+
+
+class _Instant(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        spikes, v_out, slopes = _blocks(_spikes_and_slopes, d, currents, v)
+        ctx.save_for_backward(slopes)
+        ctx.mark_non_differentiable(v_out)
+        return spikes, v_out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return None, gradients[0] * slopes, None
+
+
+def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) -> tuple[Tensor, Tensor]:
+    """Scan one chunk.
+
+    Args:
+        d: the constants.
+        currents: `[K, B, …]`.
+        v: `[B, …]`, the membrane after the last step of the chunk before.
+        through_time: whether gradients pass through the membrane from step to step.
+
+    Returns:
+        spikes `[K, B, …]` and the last membrane `[B, …]`.
+    """
+    shape = currents.shape
+    flat, v_flat = currents.reshape(shape[0], -1), v.reshape(-1)
+    if not (torch.is_grad_enabled() and (currents.requires_grad or v.requires_grad)):
+        spikes, v_out = _blocks(_spikes_only, d, flat, v_flat)[:2]
+    elif through_time:
+        spikes, v_out = _ThroughTime.apply(d, flat, v_flat)  # type: ignore[misc]
+    else:
+        spikes, v_out = _Instant.apply(d, flat, v_flat.detach())  # type: ignore[misc]
+    return spikes.reshape(shape), v_out.reshape(v.shape)
+
+
+def leaky_sum(currents: Tensor, v: Tensor, leak: float, *, through_time: bool) -> tuple[Tensor, Tensor]:
+    """The non-spiking integrator v[t] = λ·v[t−1] + I[t] over a chunk; `through_time=False` cuts v from step to step."""
+    if leak == 0.0:
+        return currents, currents[-1].detach()
+    out = []
+    for current in currents.unbind(0):
+        v = leak * (v if through_time else v.detach()) + current
+        out.append(v)
+    return torch.stack(out), v
+
+
+@torch.no_grad()
+def decaying_trace(drive: Tensor, trace: Tensor | None, decay: float) -> tuple[Tensor, Tensor]:
+    """Eligibility trace a[t] = λ·a[t−1] + x[t] of a drive `[K, B, …]`; returns the chunk's traces and the last one."""
+    traces = torch.empty_like(drive)
+    previous = trace
+    for t in range(len(drive)):
+        if previous is None:
+            traces[t].copy_(drive[t])
+        else:
+            torch.add(drive[t], previous, alpha=decay, out=traces[t])
+        previous = traces[t]
+    assert previous is not None
+    return traces, previous

@@ -1,0 +1,128 @@
+"""The synapse with three slots: the one place where a drive meets a weight.
+
+    value  = geometry.forward(drive, weight) + bias       forward physics
+    error  = geometry.error(δ, feedback)                  spatial credit: where the error below comes from
+    update = outer(δ, pre)                                temporal credit: which past activity δ is paired with
+
+Backpropagation is the special case `feedback = weight`, `pre = drive`, `outer = geometry.outer`. Everything a learning
+rule of this field does differently, it does by filling these slots differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from aplysia.ops.geometry import AbstractGeometry, Dense
+
+Outer = Callable[[Tensor, Tensor, torch.Size], Tensor]
+
+
+class _Synapse(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        drive: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        feedback: Tensor | None,
+        pre: Tensor | None,
+        geometry: AbstractGeometry,
+        outer: Outer | None,
+    ) -> Tensor:
+        value = geometry.forward(drive, weight)
+        if bias is not None:
+            value = geometry.add_bias(value, bias)
+        ctx.geometry, ctx.outer = geometry, outer or geometry.outer
+        ctx.drive_shape, ctx.weight_shape = drive.shape, weight.shape
+        ctx.save_for_backward(feedback, drive if pre is None else pre)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (delta,) = gradients
+        feedback, pre = ctx.saved_tensors
+        wants_error, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        error = update = bias = None
+        if wants_error and feedback is not None:
+            error = ctx.geometry.error(delta, feedback, ctx.drive_shape)
+        if wants_weight:
+            update = ctx.outer(delta, pre, ctx.weight_shape)
+        if wants_bias:
+            bias = ctx.geometry.bias_gradient(delta)
+        return error, update, bias, None, None, None, None
+
+
+def synapse(
+    drive: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    geometry: AbstractGeometry | None = None,
+    feedback: Tensor | None = None,
+    pre: Tensor | None = None,
+    outer: Outer | None = None,
+) -> Tensor:
+    """Drive through weights, with the error slot and the update slot filled by the learning rule.
+
+    Args:
+        drive: `[B, …]`, time folded into the batch.
+        weight: forward weights; their gradient is `outer(δ, pre)`.
+        bias: `[N]` or None; its gradient is Σ δ (a bias is an input that is always 1).
+        geometry: dense unless said.
+        feedback: the tensor in the error slot, shaped like the weight. None: no error leaves this synapse downwards.
+        pre: what δ is paired with, shaped like the drive. None: the drive itself.
+        outer: the pairing, `(δ, pre, weight shape) -> update`. None: the geometry's product.
+
+    Returns:
+        `[B, …]`, the postsynaptic current.
+    """
+    geometry = geometry or Dense()
+    feedback = None if feedback is None else feedback.detach()
+    pre = None if pre is None else pre.detach()
+    value = _Synapse.apply(drive, weight, bias, feedback, pre, geometry, outer)
+    assert isinstance(value, Tensor)
+    return value
+
+
+class _Hold(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, bias: Tensor | None, weights: Tensor, geometry: AbstractGeometry) -> Tensor:
+        ctx.geometry = geometry
+        ctx.save_for_backward(weights)
+        if bias is not None:
+            value = geometry.add_bias(value.clone(), bias)
+        return value.expand(len(weights), *value.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (delta,) = gradients
+        (weights,) = ctx.saved_tensors
+        value = torch.tensordot(weights, delta, dims=1) if ctx.needs_input_grad[0] else None
+        bias = ctx.geometry.bias_gradient(delta.sum(0)) if ctx.needs_input_grad[1] else None
+        return value, bias, None, None
+
+
+def hold(value: Tensor, bias: Tensor | None, weights: Tensor, geometry: AbstractGeometry) -> Tensor:
+    """One current, held for K steps: `value + bias` at every step.
+
+    A constant drive x has the trace c[t]·x with scalar c[t], so the whole chunk's update collapses to one product:
+    Σ_t δ[t] ⊗ c[t]·x = (Σ_t c[t]·δ[t]) ⊗ x. The coefficients c are this function's `weights` (all one: no trace).
+
+    Args:
+        value: `[B, …]`, without bias.
+        bias: `[N]` or None; its gradient is the plain Σ_t δ[t].
+        weights: `[K]`.
+
+    Returns:
+        `[K, B, …]`, a view that repeats one step.
+    """
+    out = _Hold.apply(value, bias, weights, geometry)
+    assert isinstance(out, Tensor)
+    return out
