@@ -172,14 +172,16 @@ class Layer(nn.Module):
 
     def _currents(self, x: Tensor | Held, state: LayerState, route: Route) -> tuple[Tensor, Any]:
         weight, decay = self.effective_weight(), self.neuron.decay
-        feedback = route.feedback(self, weight)
+        # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
         if isinstance(x, Held):
             drive = self.prepare(_cut(x.value, route))
+            feedback = route.feedback(self, weight) if drive.requires_grad else None
             coefficients, carry = route.eligibility.held(x.steps, decay, state.carry, drive)
             current = synapse(drive, weight, geometry=self.geometry, feedback=feedback)
             return hold(current, self.bias, coefficients, self.geometry), carry
         steps, batch = x.shape[:2]
         drive = self.prepare(_cut(x, route).flatten(0, 1))
+        feedback = route.feedback(self, weight) if drive.requires_grad else None
         pre, carry = route.eligibility.trace(drive.detach().unflatten(0, (steps, batch)), decay, state.carry)
         pre = None if pre is None else pre.flatten(0, 1)
         current = synapse(drive, weight, self.bias, geometry=self.geometry, feedback=feedback, pre=pre)

@@ -1,0 +1,84 @@
+"""From a sample to what drives the first layer over T steps.
+
+    encoder(x, steps, generator) -> Held(x, T)  or  drive [T, B, …]
+
+x is a batch of images `[B, C, H, W]` (or vectors `[B, N]`), or of frames `[B, T, C, H, W]`, which have five dimensions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from aplysia.errors import DataError
+from aplysia.types import Held
+
+_FRAMES = 5  # dimensions of a batch of frames
+
+
+class AbstractEncoder(ABC):
+    """Turns a batch into a drive; subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
+        """The drive of `steps` steps; `generator` lies on the device of `x`."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Direct(AbstractEncoder):
+    """The value itself as a current: an image is held for T steps, frame t of a recording drives step t."""
+
+    def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
+        if x.ndim != _FRAMES:
+            return Held(x, steps)
+        if x.shape[1] != steps:
+            raise DataError(
+                "Direct encoder",
+                expected=f"recordings of {steps} frames",
+                got=f"{x.shape[1]} frames",
+                fix="load the data with the number of steps the net runs for",
+            )
+        return x.transpose(0, 1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Poisson(AbstractEncoder):
+    """Rate coding: independent spikes, one draw per value and step.
+
+        s_t ~ Bernoulli(p),    p = clamp(gain·x, 0, 1),    t = 1 … T
+
+    Attributes:
+        gain: probability of a spike at x = 1.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.gain > 0:
+            raise DataError("Poisson encoder", expected="a gain above 0", got=str(self.gain), fix="raise it")
+
+    def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
+        if x.ndim == _FRAMES:
+            raise DataError(
+                "Poisson encoder",
+                expected="images, whose values it turns into spikes",
+                got="frames of events, which are spikes already",
+                fix="use the Direct encoder",
+            )
+        low, high = torch.stack(torch.aminmax(x)).tolist()
+        if not (low >= 0 and high <= 1):  # written so that NaN is refused too
+            raise DataError(
+                "Poisson encoder",
+                expected="values from 0 to 1, as probabilities are",
+                got=f"values from {low:.3g} to {high:.3g}",
+                fix="load the data without mean and std, or use the Direct encoder",
+            )
+        probability = (self.gain * x).clamp(0, 1)
+        drawn = torch.rand((steps, *x.shape), generator=generator, device=x.device, dtype=x.dtype)
+        return (drawn < probability).to(x.dtype)

@@ -1,0 +1,46 @@
+"""Cutting one split into two, class by class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aplysia.data.base import Split
+from aplysia.errors import DataError
+from aplysia.rng import generator
+
+
+def train_validation(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """(train, validation): from each class of n samples, round(fraction·n) go to validation, at random.
+
+    The draw depends on `seed` and on the labels alone; both parts keep the order of the split they come from.
+
+    Raises:
+        DataError: a fraction outside 0 … 1, or one that leaves either part empty.
+    """
+    labels = split.labels.cpu()
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    if 0 < fraction < 1:
+        for label in labels.unique().tolist():
+            members = (labels == label).nonzero().flatten()
+            order = torch.randperm(len(members), generator=generator("cpu", seed, "validation", label))
+            held_out[members[order[: int(fraction * len(members) + 0.5)]]] = True
+    if not held_out.any() or held_out.all():
+        raise DataError(
+            "the validation split",
+            expected="a fraction between 0 and 1 that leaves samples on both sides",
+            got=f"{fraction} of {len(labels)} samples in {len(labels.unique())} classes",
+            fix="choose another fraction",
+        )
+    return split.subset((~held_out).nonzero().flatten()), split.subset(held_out.nonzero().flatten())
+
+
+def every_nth(labels: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Indices (others, every n-th): the n-th, 2n-th, … sample of each class, in the order they are stored.
+
+    A rule without random numbers, so the same for every user and every version of every library.
+    """
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique().tolist():
+        chosen[(labels == label).nonzero().flatten()[n - 1 :: n]] = True
+    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()

@@ -1,0 +1,131 @@
+"""The recipe: the only configuration there is. A frozen dataclass in, a run folder out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal
+from aplysia.credit.loss import StepwiseLoss
+from aplysia.credit.spatial.symmetric import Symmetric
+from aplysia.credit.temporal.trace import Trace
+from aplysia.data.augment import AbstractAugmentation
+from aplysia.data.base import AbstractDataset, Bundle
+from aplysia.data.encode import AbstractEncoder, Direct
+from aplysia.errors import RecipeError
+from aplysia.nets.net import Net
+from aplysia.nets.zoo import build, parse
+from aplysia.neurons.base import AbstractNeuron
+from aplysia.neurons.integrator import Integrator
+from aplysia.neurons.lif import LIF
+from aplysia.train.optimise import SGD, AbstractOptimiser, AbstractSchedule, Cosine
+
+# Where the variants of an abstract part live, when that is not the file the abstract part stands in.
+AXES: dict[type, str] = {
+    AbstractSpatial: "aplysia.credit.spatial",
+    AbstractTemporal: "aplysia.credit.temporal",
+    AbstractLoss: "aplysia.credit.loss",
+    AbstractNeuron: "aplysia.neurons",
+    AbstractDataset: "aplysia.data",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a run depends on.
+
+    Attributes:
+        name: how the run is called.
+        data: the data set.
+        net: the net's text, see `aplysia.nets.zoo`; the readout must have as many units as the data has classes.
+        rule: where errors come from.
+        temporal: the scheme for time.
+        neuron: of the hidden layers.
+        readout: of the last layer.
+        loss: on the readout.
+        encoder: from pixels to what the first layer gets at each step.
+        steps: T.
+        batch_size: samples per update.
+        epochs: passes over the training set.
+        optimiser: and its learning rate.
+        schedule: factor on the learning rate by epoch.
+        augment: transformations of training images, in order.
+        validation: share of the training set held out; 0: none.
+        bias, standardise, gain, dropout: see `aplysia.nets.layer.Layer`.
+        clip: largest gradient norm; None: no clipping.
+        seed: of weights, order, augmentation, feedback and noise.
+        compiled: compiled kernels; None: where the run is long enough to pay for compiling. No number depends on it.
+    """
+
+    name: str
+    data: AbstractDataset
+    net: str
+    rule: AbstractSpatial = field(default_factory=Symmetric)
+    temporal: AbstractTemporal = field(default_factory=Trace)
+    neuron: AbstractNeuron = field(default_factory=LIF)
+    readout: AbstractNeuron = field(default_factory=Integrator)
+    loss: AbstractLoss = field(default_factory=StepwiseLoss)
+    encoder: AbstractEncoder = field(default_factory=Direct)
+    steps: int = 6
+    batch_size: int = 128
+    epochs: int = 10
+    optimiser: AbstractOptimiser = field(default_factory=SGD)
+    schedule: AbstractSchedule = field(default_factory=Cosine)
+    augment: tuple[AbstractAugmentation, ...] = ()
+    validation: float = 0.1
+    bias: bool = True
+    standardise: bool = False
+    gain: float = 1.0
+    dropout: float = 0.0
+    clip: float | None = None
+    seed: int = 0
+    compiled: bool | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size", "epochs"):
+            if getattr(self, key) < 1:
+                raise RecipeError(key, expected="a whole number of at least 1", got=repr(getattr(self, key)), fix="use 1 or more")
+        for key, top in (("validation", 0.9), ("dropout", 0.95)):
+            if not 0.0 <= getattr(self, key) <= top:
+                raise RecipeError(key, expected=f"a share in [0, {top}]", got=repr(getattr(self, key)), fix="use 0.1")
+        if not (self.gain > 0.0 and math.isfinite(self.gain)):
+            raise RecipeError("gain", expected="a number > 0", got=repr(self.gain), fix="use 1, or 2.74 with standardised weights")
+        if self.clip is not None and not self.clip > 0.0:
+            raise RecipeError("clip", expected="a number > 0, or none", got=repr(self.clip), fix="use 1.0")
+        if self.seed < 0:
+            raise RecipeError("seed", expected="a whole number ≥ 0", got=repr(self.seed), fix="use 0")
+        if not self.neuron.spiking:
+            raise RecipeError("neuron", expected="a spiking neuron", got=type(self.neuron).__name__, fix="use lif")
+        if self.readout.spiking:
+            raise RecipeError("readout", expected="a non-spiking neuron", got=type(self.readout).__name__, fix="use integrator")
+        parse(self.net)
+
+    def build_net(self, bundle: Bundle) -> Net:
+        """The untrained net for these data.
+
+        Raises:
+            RecipeError: the text does not fit the data.
+        """
+        units = parse(self.net)[-1].channels
+        if units != bundle.classes:
+            raise RecipeError(
+                f"net '{self.net}'",
+                expected=f"a readout of {bundle.classes} units, one per class",
+                got=f"{units}",
+                fix=f"end the text with F{bundle.classes}",
+            )
+        return build(
+            self.net,
+            bundle.shape,
+            neuron=self.neuron,
+            readout=self.readout,
+            bias=self.bias,
+            standardise=self.standardise,
+            gain=self.gain,
+            dropout=self.dropout,
+            seed=self.seed,
+        )
+
+    def build_rule(self) -> AbstractSpatial:
+        """A fresh rule with this recipe's settings, not yet attached."""
+        return replace(self.rule)
