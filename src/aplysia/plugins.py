@@ -75,7 +75,10 @@ def extra_folders() -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise RecipeError(
-                FOLDERS, expected="folders that exist", got=f"'{folder}'", fix="create it, or take it out of the variable"
+                FOLDERS,
+                expected="folders that exist",
+                got=f"'{folder}'",
+                fix="create it, or take it out of the variable",
             )
     return folders
 

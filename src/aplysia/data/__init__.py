@@ -11,7 +11,7 @@ from aplysia.data.encode import AbstractEncoder, Direct, Poisson
 from aplysia.data.events_tonic import DvsCifar10, Shd
 from aplysia.data.image_folder import ImageFolder
 from aplysia.data.loader import Loader
-from aplysia.data.mnist import FashionMnist, KMnist, Mnist
+from aplysia.data.mnist import FashionMnist, Kmnist, Mnist
 from aplysia.data.nmnist import NMnist
 from aplysia.data.root import data_root
 from aplysia.data.splits import train_validation
@@ -37,7 +37,7 @@ __all__ = [
     "FileReport",
     "FileState",
     "ImageFolder",
-    "KMnist",
+    "Kmnist",
     "Loader",
     "Mnist",
     "NMnist",

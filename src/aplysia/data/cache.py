@@ -45,7 +45,7 @@ def cached(root: Path, name: str, key: str, build: Callable[[], dict[str, np.nda
 
 def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             if str(stored["key"]) != key:
                 return None
             return {name: stored[name] for name in stored.files if name != "key"}
@@ -56,14 +56,11 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".cache-", delete=False) as stream:
-            temporary = Path(stream.name)
-            np.savez(stream, allow_pickle=False, key=np.array(key), **arrays)
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".cache-") as folder:
+            temporary = Path(folder) / path.name
+            np.savez(temporary, key=np.array(key), **arrays)  # pyright: ignore[reportArgumentType]
+            os.replace(temporary, path)
     except OSError:
-        # A read-only or full disk costs the next load some time, and nothing else.
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        pass  # a read-only or full disk costs the next load some time, and nothing else

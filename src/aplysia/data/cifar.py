@@ -39,6 +39,7 @@ class AbstractCifar(AbstractDataset):
     batches: ClassVar[dict[str, str]]
     label_key: ClassVar[str]
     binary_archive: ClassVar[str]
+    binary_md5: ClassVar[str]
     binary_folder: ClassVar[str]
     records: ClassVar[tuple[str, ...]]
     label_bytes: ClassVar[int]
@@ -81,7 +82,7 @@ class AbstractCifar(AbstractDataset):
         if form == root / self.binary_folder:
             return [check_hash(form / name, None) for name in self.records]
         if form.is_file():
-            return [check_hash(form, None)]
+            return [check_hash(form, f"md5:{self.binary_md5}")]
         folders = (form / "train", form / "test")
         return [
             FileReport(folder, FileState.UNVERIFIED, None, f"{len(list_images(folder).paths):,} image files")
@@ -143,6 +144,7 @@ class Cifar10(AbstractCifar):
     }
     label_key: ClassVar[str] = "labels"
     binary_archive: ClassVar[str] = "cifar-10-binary.tar.gz"
+    binary_md5: ClassVar[str] = "c32a1d4ab5d03f1284b67883e8d87530"
     binary_folder: ClassVar[str] = "cifar-10-batches-bin"
     records: ClassVar[tuple[str, ...]] = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
     label_bytes: ClassVar[int] = 1
@@ -169,6 +171,7 @@ class Cifar100(AbstractCifar):
     }
     label_key: ClassVar[str] = "fine_labels"
     binary_archive: ClassVar[str] = "cifar-100-binary.tar.gz"
+    binary_md5: ClassVar[str] = "03b5dce01913d631647c71ecec9e9cb8"
     binary_folder: ClassVar[str] = "cifar-100-binary"
     records: ClassVar[tuple[str, ...]] = ("train.bin", "test.bin")
     label_bytes: ClassVar[int] = 2

@@ -9,7 +9,6 @@ Source: the format note of the MNIST page (LeCun, Cortes and Burges).
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 import zlib
@@ -18,6 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from aplysia.errors import DataError
+
+_GZIP = 31  # zlib's number for: a gzip header and checksum, largest window
+_CHUNK = 1 << 20
 
 
 def find_idx(folders: tuple[Path, ...], stem: str) -> Path | None:
@@ -40,6 +42,9 @@ def read_idx(path: Path, dimensions: int, owner: str) -> np.ndarray:
     fix = f"delete it and run `aplysia data fetch {owner}`"
     header = 4 + 4 * dimensions
     magic = bytes([0, 0, 8, dimensions])
+    if not whole and len(data) < header:
+        got = f"a cut or damaged one with {len(data)} readable bytes"
+        raise DataError(str(path), expected="a whole .gz", got=got, fix=fix)
     if data[:4] != magic:
         want, got = magic.hex(" "), bytes(data[:4]).hex(" ") or "an empty file"
         raise DataError(str(path), expected=f"an IDX file that begins with {want}", got=got, fix=fix)
@@ -55,13 +60,17 @@ def read_idx(path: Path, dimensions: int, owner: str) -> np.ndarray:
 
 def _read(path: Path) -> tuple[bytearray, bool]:
     """All bytes that can be read, and whether the packing ended where it should."""
+    packed = path.read_bytes()
     if path.suffix != ".gz":
-        return bytearray(path.read_bytes()), True
-    data = bytearray()
+        return bytearray(packed), True
+    data, whole = bytearray(), False
     try:
-        with gzip.open(path) as stream:
-            while chunk := stream.read(1 << 20):
-                data += chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        return data, False
-    return data, True
+        while packed:  # one round per part: a .gz may be several, one after the other, and zeros at the end
+            part, start = zlib.decompressobj(_GZIP), 0
+            while start < len(packed) and not part.eof:
+                data += part.decompress(packed[start : start + _CHUNK])
+                start += _CHUNK
+            whole, packed = part.eof, (part.unused_data + packed[start:]).lstrip(b"\0")
+    except zlib.error:
+        whole = False
+    return data, whole

@@ -136,7 +136,7 @@ class FashionMnist(AbstractMnist):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class KMnist(AbstractMnist):
+class Kmnist(AbstractMnist):
     """Cursive Japanese characters."""
 
     name: ClassVar[str] = "kmnist"

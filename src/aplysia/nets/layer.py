@@ -176,7 +176,7 @@ class Layer(nn.Module):
         if isinstance(x, Held):
             drive = self.prepare(_cut(x.value, route))
             feedback = route.feedback(self, weight) if drive.requires_grad else None
-            coefficients, carry = route.eligibility.held(x.steps, decay, state.carry, drive)
+            coefficients, carry = route.eligibility.held(x.steps, decay, state.carry)
             current = synapse(drive, weight, geometry=self.geometry, feedback=feedback)
             return hold(current, self.bias, coefficients, self.geometry), carry
         steps, batch = x.shape[:2]

@@ -24,8 +24,8 @@ class AbstractEligibility(ABC):
         """The `pre` of each step of a chunk `[K, B, …]` (None: the drive itself), and what to carry to the next chunk."""
 
     @abstractmethod
-    def held(self, steps: int, decay: float, carry: Carry, like: Tensor) -> tuple[Tensor, Carry]:
-        """The same for a constant drive x: the coefficients c[t] of `pre[t] = c[t]·x`, `[K]`, and the carry."""
+    def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
+        """The same for a constant drive x: the K coefficients c[t] of `pre[t] = c[t]·x`, and the carry."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Instantaneous(AbstractEligibility):
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
         return None, None
 
-    def held(self, steps: int, decay: float, carry: Carry, like: Tensor) -> tuple[Tensor, Carry]:
-        return torch.ones(steps, dtype=like.dtype, device=like.device), None
+    def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
+        return [1.0] * steps, None
 
 
 def own_weight(layer: Layer, weight: Tensor) -> Tensor:

@@ -38,12 +38,15 @@ class Tally:
         zeros = {"dtype": torch.float64, "device": like.device}
         return cls(torch.zeros((), **zeros), torch.zeros((), **zeros), torch.zeros(layers, **zeros), torch.zeros(layers, **zeros))
 
-    def add(self, logits: Tensor, target: Tensor, loss: Tensor, spikes: Tensor, slots: list[int]) -> None:
+    def add(self, logits: Tensor, target: Tensor, loss: Tensor, spikes: Tensor, slots: list[int]) -> Tensor:
+        """Add a batch; the number of its correct answers, 0-dim."""
+        correct = (logits.argmax(1) == target).sum()
         self.samples += len(target)
         self.loss += loss.double() * len(target)
-        self.correct += (logits.argmax(1) == target).sum()
+        self.correct += correct
         self.spikes += spikes.double()
         self.slots += torch.tensor(slots, dtype=torch.float64, device=self.slots.device)
+        return correct
 
     def summary(self, net: Net) -> dict[str, Any]:
         """Loss, accuracy and the firing rate of each spiking layer."""
@@ -70,10 +73,10 @@ class Position:
 
 @dataclass
 class Hooks:
-    """What the loop tells the outside. `after_batch` returns True to stop here."""
+    """What the loop tells the outside: samples, loss and correct answers of a batch. `after_batch` returns True to stop."""
 
     start_epoch: Callable[[int, int], None] = lambda epoch, batch: None
-    after_batch: Callable[[int, Tensor, Tally], bool] = lambda samples, loss, tally: False
+    after_batch: Callable[[int, Tensor, Tensor], bool] = lambda samples, loss, correct: False
     after_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, metrics: None
 
 
@@ -132,10 +135,10 @@ class Trainer:
             self.position.batch += 1
             if self.position.batch % CHECK_EVERY == 0 or (look and not bool(record.loss.isfinite())):
                 check_finite(net, record.loss, f"epoch {epoch + 1}, batch {self.position.batch}")
-            self.tally.add(record.logits, labels, record.loss, record.spikes, record.slots)
+            correct = self.tally.add(record.logits, labels, record.loss, record.spikes, record.slots)
             self.position.samples += len(labels)
             self.position.seconds += time.perf_counter() - began
-            if hooks.after_batch(len(labels), record.loss, self.tally):
+            if hooks.after_batch(len(labels), record.loss, correct):
                 return True
         check_finite(net, self.tally.loss, f"end of epoch {epoch + 1}")
         return False
@@ -146,7 +149,7 @@ class Trainer:
         metrics["rates"] = done["rates"]
         if self.validation is not None:
             held_out = evaluate(self.learner, self.validation, self.encoder, self.steps, self.seed)
-            metrics |= {"validation_loss": held_out["loss"], "validation_accuracy": held_out["accuracy"]}
+            metrics |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
         return metrics
 
 

@@ -56,7 +56,7 @@ class ThroughTime(AbstractTemporal):
                 "temporal ThroughTime",
                 expected="a loss that is a sum over steps when truncated",
                 got=f"{type(loss).__name__}, known only at the end of the sequence",
-                fix="set loss=stepwise_loss, or temporal.truncation=none",
+                fix="set loss=stepwise, or temporal.truncation=none",
             )
 
     def learn(

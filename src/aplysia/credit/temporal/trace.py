@@ -35,12 +35,12 @@ class DecayingTrace(AbstractEligibility):
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
         return (None, None) if decay == 0.0 else decaying_trace(drive, carry, decay)
 
-    def held(self, steps: int, decay: float, carry: Carry, like: Tensor) -> tuple[Tensor, Carry]:
+    def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
         coefficients, last = [], carry or 0.0
         for _ in range(steps):
             last = decay * last + 1.0
             coefficients.append(last)
-        return torch.tensor(coefficients, dtype=like.dtype, device=like.device), last
+        return coefficients, last
 
 
 class AbstractUpdate(ABC):
@@ -80,7 +80,7 @@ def check_online(name: str, loss: AbstractLoss) -> None:
             f"temporal {name}",
             expected="a loss that is a sum over steps, since an online scheme needs each step's error at that step",
             got=f"{type(loss).__name__}, known only at the end of the sequence",
-            fix="set loss=stepwise_loss, or temporal=through_time",
+            fix="set loss=stepwise, or temporal=through_time",
         )
 
 

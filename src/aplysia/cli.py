@@ -1,0 +1,201 @@
+"""The command line. It selects, checks and prints; everything it does can be done from Python.
+
+No flag here sets a hyper-parameter: that is what `--set` is for, and it is checked against the recipe.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aplysia.errors import AplysiaError, RecipeError, RunError, near
+
+if TYPE_CHECKING:
+    import torch
+
+    from aplysia.train.folder import RunFolder
+    from aplysia.train.recipe import Recipe
+
+app = typer.Typer(
+    help="Train spiking neural networks with learning rules a neuromorphic chip could run itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Fetch data sets, or check what is there.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name that ships, or path/to/file.py:function.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may be repeated.")
+]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the data sets; else $APLYSIA_DATA, else the user cache.")]
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data: DataFolder = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; a new one under ./runs unless said.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or with the last unfinished one.")] = False,
+) -> None:
+    """Train a recipe: one command, one run folder."""
+    from aplysia.train.run import Interrupted, Run
+
+    changes = list(settings or [])
+    changes += [f"{key}={value}" for key, value in (("seed", seed), ("epochs", epochs)) if value is not None]
+    chosen, folder = _resumed(recipe, changes, out) if resume else _fresh(recipe, changes, out)
+    if resume and folder.finished:
+        typer.echo(f"{folder.path} is finished already; nothing to do.")
+        return
+    job = Run(chosen, folder, _device(device), data)
+    typer.echo(f"{chosen.name} with {_rule(chosen)} on {chosen.data.name}, seed {chosen.seed} → {folder.path}")
+    try:
+        summary = job.execute()
+    except Interrupted:
+        where = f" --data {data}" if data else ""
+        typer.echo(f"\nstopped and saved; go on with:  aplysia run {recipe} --resume --out {folder.path}{where}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"test accuracy {summary['test_accuracy']:.2%}   ({folder.path}/summary.json)")
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="rules, temporal, neurons, recipes or data.")],
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="With recipes: show every key that --set can change.")] = None,
+) -> None:
+    """List what there is."""
+    from aplysia.recipes import recipes
+    from aplysia.train.listing import listings
+
+    known = listings(name, recipes())
+    if what not in known:
+        raise RecipeError("aplysia list", expected="a kind of thing", got=f"'{what}'", fix=near(what, known))
+    known[what]()
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument(metavar="NAME")], data: DataFolder = None) -> None:
+    """Download a data set and check it."""
+    from aplysia.data.root import data_root
+    from aplysia.train.listing import dataset
+
+    chosen, root = dataset(name), data_root(data)
+    paths = chosen.fetch(root)
+    typer.echo(f"{name}: {len(paths)} files under {root}" if paths else f"{name}: nothing to fetch")
+
+
+@data_app.command("check")
+def data_check(name: Annotated[str, typer.Argument(metavar="NAME")], data: DataFolder = None) -> None:
+    """Say which files of a data set are there and whole; exits non-zero when some are not."""
+    from aplysia.data.root import data_root
+    from aplysia.train.listing import check_dataset
+
+    if not check_dataset(name, data_root(data)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    seeds: Annotated[int, typer.Option(help="Seeds per rule.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Keep the run folders here; else they are thrown away.")] = None,
+) -> None:
+    """Train every rule on the shipped digits and compare them: one table, no network."""
+    from aplysia.demo import run_demo
+
+    run_demo(seeds=seeds, out=out)
+
+
+def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
+    from aplysia.recipes import find
+    from aplysia.train.codec import override
+    from aplysia.train.folder import RunFolder
+    from aplysia.train.recipe import AXES
+
+    recipe = override(find(name), changes, AXES)
+    return recipe, RunFolder.create(out or _new_folder(recipe), resume=False)
+
+
+def _resumed(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
+    from aplysia.recipes import find
+    from aplysia.train.codec import decode, encode, override
+    from aplysia.train.folder import RunFolder
+    from aplysia.train.recipe import AXES, Recipe
+
+    path = out or _last_unfinished(find(name).name)
+    if not (path / "recipe.json").is_file():
+        raise RunError(str(path), expected="a run folder to resume", got="none", fix="check --out, or leave out --resume")
+    folder = RunFolder.create(path, resume=True)
+    recipe = decode(Recipe, folder.read_json("recipe.json"), AXES)
+    changed = encode(override(recipe, changes, AXES), AXES)
+    was = encode(recipe, AXES)
+    differing = [key for key in was if was[key] != changed[key]]
+    if differing:
+        raise RunError(
+            str(path),
+            expected="the settings the run was started with",
+            got=f"other ones for {', '.join(differing)}",
+            fix="leave them out to resume, or start a new run with another --out",
+        )
+    if recipe.name != find(name).name:
+        raise RunError(str(path), expected=f"a run of {name}", got=f"one of {recipe.name}", fix=f"write aplysia run {recipe.name} --resume")
+    return recipe, folder
+
+
+def _new_folder(recipe: Recipe) -> Path:
+    stem = f"{recipe.name}-{_rule(recipe)}-s{recipe.seed}"
+    number = 1
+    while (path := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return path
+
+
+def _last_unfinished(name: str) -> Path:
+    waiting = [
+        p.parent for p in Path("runs").glob(f"{name}-*/recipe.json") if not (p.parent / "summary.json").exists()
+    ]
+    if not waiting:
+        raise RunError("runs", expected=f"an unfinished run of {name}", got="none", fix="name its folder with --out")
+    return max(waiting, key=lambda path: path.stat().st_mtime)
+
+
+def _rule(recipe: Recipe) -> str:
+    from aplysia.train.run import axis_name
+
+    return Path(axis_name(recipe.rule).rpartition(":")[0] or axis_name(recipe.rule)).stem
+
+
+def _device(text: str) -> torch.device:
+    import torch
+
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if text not in ("cpu", "cuda") and not text.startswith("cuda:"):
+        raise RecipeError("--device", expected="auto, cpu or cuda", got=f"'{text}'", fix="use auto")
+    if text.startswith("cuda") and not torch.cuda.is_available():
+        raise RecipeError("--device", expected="a CUDA device", got="none on this machine", fix="use --device auto")
+    return torch.device(text)
+
+
+def main() -> None:
+    """Entry point: one clear sentence for a user's mistake, a traceback only for our own."""
+    try:
+        app()
+    except AplysiaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

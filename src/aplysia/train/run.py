@@ -1,0 +1,312 @@
+"""A run: a recipe in, a folder out. Everything that touches files, signals and the screen while training stands here."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aplysia.data.base import Bundle
+from aplysia.data.loader import Loader
+from aplysia.data.root import data_root
+from aplysia.data.splits import train_validation
+from aplysia.errors import RunError
+from aplysia.ops.backend import compiler_problem, kernels
+from aplysia.plugins import name_of
+from aplysia.train.codec import encode
+from aplysia.train.folder import RunFolder, flatten, unflatten
+from aplysia.train.health import check_finite, silent_layers
+from aplysia.train.learner import Learner
+from aplysia.train.log import Events, Progress
+from aplysia.train.provenance import now, peak_memory_bytes, provenance
+from aplysia.train.recipe import AXES, Recipe
+from aplysia.train.trainer import Hooks, Position, Tally, Trainer, evaluate
+from aplysia.types import Cost
+
+# Compiling the scan costs a fresh process 20 to 40 s and saves about 5 ns per neuron and step on a CPU.
+_COMPILE_FROM = 1e10
+
+# Seconds between two checkpoints inside an epoch, and between those at the ends of short epochs.
+_INSIDE, _BETWEEN = 60.0, 10.0
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM: the run was saved and can go on."""
+
+
+@dataclass
+class Run:
+    """One recipe being trained into one folder.
+
+    Attributes:
+        recipe: what to train.
+        folder: where to.
+        device: on what.
+        data: root of the data sets.
+        progress: what the user sees.
+        summary: what `summary.json` holds, once `execute` is through.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    device: torch.device
+    data: Path | None = None
+    progress: Progress | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def execute(self) -> dict[str, Any]:
+        """Train to the end, going on from the last checkpoint if there is one; the summary.
+
+        Raises:
+            Interrupted: stopped by a signal, everything saved.
+            AplysiaError: anything a user can mend.
+        """
+        recipe, progress = self.recipe, self.progress or Progress(self.recipe.epochs)
+        bundle = recipe.data.load(data_root(self.data), steps=recipe.steps)
+        trainer, test = self._trainer(bundle)
+        resumed = self._restore(trainer)
+        self.folder.write_json("recipe.json", encode(recipe, AXES))
+        facts = provenance(self.device) | {"caveat": bundle.caveat, "resumed_at": resumed}
+        since = trainer.position.epoch + 1 if resumed else None
+        with (
+            self._kernels(trainer, progress) as compiled,
+            progress,
+            contextlib.closing(Events(self.folder.path, since=since)) as events,
+        ):
+            self.folder.write_json("run.json", facts | {"compiled_kernels": compiled})
+            if bundle.caveat:
+                progress.note(f"data: {bundle.caveat}")
+            if resumed:
+                progress.note(f"resumed at {resumed}")
+            self._train(trainer, progress, events)
+            last = self.folder.metrics()[-1]
+            tested = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed)
+        self.folder.save_model(dict(trainer.learner.net.state_dict()))
+        self.summary = self._summary(trainer, tested, last)
+        self.folder.write_json("run.json", facts | {"compiled_kernels": compiled, "finished": now()})
+        self.folder.write_json("summary.json", self.summary)
+        return self.summary
+
+    def _trainer(self, bundle: Bundle) -> tuple[Trainer, Loader]:
+        recipe = self.recipe
+        train, validation = bundle.train, None
+        if recipe.validation > 0.0:
+            train, validation = train_validation(bundle.train, recipe.validation, recipe.seed)
+        net = recipe.build_net(bundle).to(self.device)
+        learner = Learner(
+            net,
+            rule=recipe.build_rule(),
+            optimiser=recipe.optimiser.build(net.parameters()),
+            temporal=recipe.temporal,
+            loss=recipe.loss,
+            clip=recipe.clip,
+            seed=recipe.seed,
+        )
+
+        def plain(split: Any) -> Loader:
+            return Loader(split.to(self.device), max(256, recipe.batch_size), seed=recipe.seed, scale=bundle.scale, shuffle=False)
+
+        batches = Loader(
+            train.to(self.device), recipe.batch_size, seed=recipe.seed, scale=bundle.scale, augmentations=recipe.augment
+        )
+        trainer = Trainer(
+            learner,
+            batches,
+            None if validation is None else plain(validation),
+            recipe.encoder,
+            recipe.steps,
+            recipe.schedule,
+            recipe.epochs,
+            recipe.seed,
+        )
+        return trainer, plain(bundle.test)
+
+    @contextlib.contextmanager
+    def _kernels(self, trainer: Trainer, progress: Progress) -> Iterator[bool]:
+        """Compiled kernels where asked for, or where the run is long enough to pay for compiling; says which."""
+        recipe = self.recipe
+        neurons = sum(layer.units for layer in trainer.learner.net.all)
+        work = len(trainer.train.split) * recipe.epochs * recipe.steps * neurons
+        wanted = recipe.compiled if recipe.compiled is not None else work > _COMPILE_FROM
+        with contextlib.ExitStack() as stack:
+            if wanted and (problem := compiler_problem()):
+                progress.warn(f"kernels: eager, with the same numbers, since there is {problem}")
+                wanted = False
+            compiled = stack.enter_context(kernels(compiled=wanted))
+            if compiled:
+                progress.note("kernels: compiled (the first step takes a while)")
+            yield compiled
+
+    def _train(self, trainer: Trainer, progress: Progress, events: Events) -> None:
+        net, saved = trainer.learner.net, time.monotonic()
+        before = (trainer.position.samples, trainer.position.seconds)
+
+        def save() -> None:
+            nonlocal saved
+            self._save(trainer)
+            saved = time.monotonic()
+
+        def start_epoch(epoch: int, batch: int) -> None:
+            progress.start_epoch(epoch + 1, len(trainer.train), batch)
+
+        # Reading a number from a GPU makes it wait, so there only every 20th batch is looked at.
+        look = 1 if self.device.type == "cpu" else 20
+
+        def after_batch(samples: int, loss: Tensor, correct: Tensor) -> bool:
+            if trainer.position.batch % look == 0:
+                progress.step(samples, float(loss), float(correct) / samples)
+            else:
+                progress.step(samples)
+            if stopped():
+                return True
+            if time.monotonic() - saved > _INSIDE:
+                save()
+            return False
+
+        def after_epoch(epoch: int, metrics: dict[str, Any]) -> None:
+            nonlocal before
+            now_at = (trainer.position.samples, trainer.position.seconds)
+            metrics["seconds"] = now_at[1] - before[1]
+            metrics["samples_per_second"] = (now_at[0] - before[0]) / max(1e-9, metrics["seconds"])
+            before = now_at
+            self.folder.append_metrics(metrics)
+            events.scalars(epoch + 1, _scalars(metrics))
+            progress.end_epoch(metrics)
+            for sentence in silent_layers(net, metrics["rates"]):
+                progress.warn(sentence)
+            if time.monotonic() - saved > _BETWEEN or epoch + 1 == self.recipe.epochs:
+                save()
+
+        with _signals() as stopped:
+            done = trainer.run(Hooks(start_epoch, after_batch, after_epoch))
+            if not done or (stopped() and trainer.position.epoch < self.recipe.epochs):
+                save()
+                raise Interrupted
+
+    def _save(self, trainer: Trainer) -> None:
+        learner = trainer.learner
+        check_finite(learner.net, torch.zeros(()), "before a checkpoint")
+        optimiser_tensors, optimiser_meta = flatten(learner.optimiser.state_dict(), "optimiser")
+        tensors = {f"net/{k}": v for k, v in learner.net.state_dict().items()}
+        tensors |= {f"rule/{k}": v for k, v in learner.rule.tensors.items()} | optimiser_tensors
+        tally = trainer.tally
+        if tally is not None:
+            tensors |= {f"tally/{k}": v for k, v in tally.tensors().items()}
+        self.folder.save_checkpoint(
+            tensors,
+            {
+                "position": asdict(trainer.position),
+                "epoch": trainer.position.epoch,
+                "steps": learner.steps,
+                "cost": asdict(learner.cost),
+                "tally_samples": None if tally is None else tally.samples,
+                "optimiser": optimiser_meta,
+            },
+        )
+
+    def _restore(self, trainer: Trainer) -> str | None:
+        """Put the trainer where the last checkpoint left it; says where, or None at the very start."""
+        if not self.folder.has_checkpoint:
+            self.folder.trim_metrics(0)
+            return None
+        tensors, meta = self.folder.load_checkpoint()
+        learner = trainer.learner
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        try:
+            learner.net.load_state_dict(part("net/"))
+            learner.rule.load_tensors({k: v.to(self.device) for k, v in part("rule/").items()})
+            learner.optimiser.load_state_dict(unflatten(tensors, meta["optimiser"]))
+        except (RuntimeError, ValueError, KeyError) as problem:
+            raise RunError(
+                str(self.folder.path),
+                expected="a checkpoint of this recipe",
+                got=str(problem).splitlines()[0],
+                fix="resume with the recipe and version the run was started with, or start a new run with --out",
+            ) from problem
+        learner.steps, learner.cost = meta["steps"], Cost(**meta["cost"])
+        trainer.position = Position(**meta["position"])
+        if meta["tally_samples"] is not None:
+            sums = {k: v.to(self.device) for k, v in part("tally/").items()}
+            trainer.tally = Tally(**sums, samples=meta["tally_samples"])
+        self.folder.trim_metrics(trainer.position.epoch)
+        return f"epoch {trainer.position.epoch + 1}, batch {trainer.position.batch + 1}"
+
+    def _summary(self, trainer: Trainer, tested: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+        recipe, learner, position = self.recipe, trainer.learner, trainer.position
+        words_bp = learner.steps * sum(layer.weight.numel() for layer in learner.net.fed_back)
+        cost = learner.cost
+        return {
+            "status": "finished",
+            "recipe": recipe.name,
+            "rule": axis_name(recipe.rule),
+            "neuron": axis_name(recipe.neuron),
+            "temporal": axis_name(recipe.temporal),
+            "data": recipe.data.name,
+            "seed": recipe.seed,
+            "epochs": recipe.epochs,
+            "parameters": sum(p.numel() for p in learner.net.parameters()),
+            "test_accuracy": tested["accuracy"],
+            "test_loss": tested["loss"],
+            "train_accuracy": last["train_accuracy"],
+            "val_accuracy": last.get("val_accuracy"),
+            "rates": tested["rates"],
+            "seconds": position.seconds,
+            "samples_per_second": position.samples / max(1e-9, position.seconds),
+            "peak_memory_bytes": peak_memory_bytes(self.device),
+            "transport": {
+                "events": cost.events,
+                "words": cost.words,
+                "bits": cost.bits,
+                "address_bits": cost.address_bits,
+                "words_bp": words_bp,
+                "reduction": words_bp / cost.words if cost.words else None,
+                "feedback_writes": cost.writes,
+            },
+        }
+
+
+def axis_name(part: Any) -> str:
+    """The name a part has on the command line."""
+    base = next(base for base in AXES if isinstance(part, base))
+    return name_of(type(part), AXES[base], base)
+
+
+def _scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    flat = {k: v for k, v in metrics.items() if isinstance(v, int | float) and k != "epoch"}
+    flat |= {f"rate/{name}": rate for name, rate in metrics["rates"].items()}
+    return {k: v for k, v in flat.items() if math.isfinite(v)}
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Any]:
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that a batch is finished and saved; a second one is final."""
+    seen: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        seen.append(number)
+        signal.signal(number, before[number])
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {number: signal.signal(number, note) for number in numbers}
+    except ValueError:  # not the main thread: signals are someone else's business
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+
+
