@@ -45,15 +45,10 @@ class RandomCrop(AbstractAugmentation):
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         batch, (height, width), device = len(images), images.shape[-2:], images.device
-        flat = images.reshape(batch, -1, height, width)
-        padded = F.pad(flat, (self.padding,) * 4)
-        offset = torch.randint(2 * self.padding + 1, (2, batch, 1), generator=generator, device=device)
-        rows = offset[0] + torch.arange(height, device=device)
-        columns = offset[1] + torch.arange(width, device=device)
-        samples = torch.arange(batch, device=device)[:, None, None, None]
-        planes = torch.arange(flat.shape[1], device=device)[None, :, None, None]
-        cut = padded[samples, planes, rows[:, None, :, None], columns[:, None, None, :]]
-        return cut.reshape(images.shape)
+        padded = F.pad(images.reshape(batch, -1, height, width), (self.padding,) * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view [B, ·, dy, dx, H, W], nothing is copied
+        dy, dx = torch.randint(2 * self.padding + 1, (2, batch), generator=generator, device=device)
+        return windows[torch.arange(batch, device=device), :, dy, dx].reshape(images.shape)
 
 
 @final

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import re
 import sys
 import types
 import typing
@@ -308,10 +309,14 @@ def _parse(tp: Any, text: str, axes: Axes) -> Any:
 
 def _read(tp: Any, text: str, key: str, axes: Axes) -> tuple[Any, Any]:
     """The alternative of a type that a text means, and the data; what takes any text is asked last."""
-    greedy = [
-        o for o in _options(tp) if o is str or _package(o, axes) or (isinstance(o, type) and issubclass(o, PurePath))
-    ]
-    for option in [*(o for o in _options(tp) if o not in greedy), *greedy]:
+
+    def rank(option: Any) -> int:
+        if option is str or _package(option, axes) or (isinstance(option, type) and issubclass(option, PurePath)):
+            return 2
+        # 1e3 is a whole number where only that is asked for, and a float where both will do.
+        return int(option is int and re.fullmatch(r"\s*[+-]?[\d_]+\s*", text) is None)
+
+    for option in sorted(_options(tp), key=rank):
         data = _parse(option, text, axes)
         if data is not _NOTHING:
             return option, data

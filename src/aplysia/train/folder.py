@@ -204,16 +204,17 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         notes = json.loads(head.get("__metadata__", {}).get("aplysia", "null"))
-        if notes is not None and notes["format"] > FORMAT:
+        if notes is None:
+            raise _Unusable("a checkpoint of Aplysia", "tensors without its notes")
+        if notes["format"] > FORMAT:
             raise _Unusable(f"format {FORMAT} or older", f"format {notes['format']} of a newer Aplysia")
         tensors = tensors_from_bytes(data)
-    except (ValueError, SafetensorError) as error:
+        if notes["digest"] != _digest(tensors, notes["meta"]):
+            raise _Unusable("a whole checkpoint", "one whose bytes have changed since they were written")
+        return tensors, json.loads(notes["meta"])
+    # Damage to the head comes up as any of these: one letter of a key is enough.
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _Unusable("a whole checkpoint", f"a damaged or truncated one of {len(data)} bytes") from error
-    if notes is None:
-        raise _Unusable("a checkpoint of Aplysia", "tensors without its notes")
-    if notes["digest"] != _digest(tensors, notes["meta"]):
-        raise _Unusable("a whole checkpoint", "one whose bytes have changed since they were written")
-    return tensors, json.loads(notes["meta"])
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from aplysia.train.trainer import Hooks, Position, Tally, Trainer, evaluate
 from aplysia.types import Cost
 
 # Compiling the scan costs a fresh process 20 to 40 s and saves about 5 ns per neuron and step on a CPU.
-_COMPILE_FROM = 1e10
+_COMPILE_FROM = 4e9
 
 # Seconds between two checkpoints inside an epoch, and between those at the ends of short epochs.
 _INSIDE, _BETWEEN = 60.0, 10.0

@@ -1,0 +1,40 @@
+"""Write the demo's expected values: the same runs over many seeds, mean, sd and n.
+
+    python benchmarks/demo_expected.py [--seeds 20]
+
+Run it when a change is meant to change what the rules learn, and say so in the changelog. Seeds start at 1000, so that the
+demo is never compared with its own runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+
+import aplysia
+from aplysia.demo import EXPECTED, demo_recipe, train, variants
+from aplysia.train.provenance import now, source_hash
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    seeds = parser.parse_args().seeds
+    torch.set_num_threads(1)
+    rows = {}
+    for name, rule in variants().items():
+        with tempfile.TemporaryDirectory() as folder:
+            found = [train(demo_recipe(rule, 1000 + s), Path(folder) / str(s))["test_accuracy"] for s in range(seeds)]
+        rows[name] = {"mean": statistics.mean(found), "sd": statistics.stdev(found), "n": seeds}
+        print(f"{name:<26} {rows[name]['mean']:.4f} ± {rows[name]['sd']:.4f}", flush=True)
+    content = {"written": now(), "source": source_hash(), "torch": torch.__version__, "rows": rows}
+    Path(aplysia.__file__).with_name(EXPECTED).write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

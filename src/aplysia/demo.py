@@ -1,0 +1,145 @@
+"""The demo: every rule that ships on the shipped digits, compared in one table. No network, three seeds.
+
+The expected values beside it are not typed in: `benchmarks/demo_expected.py` trains the same runs over many seeds and stores
+mean, spread and n. A row is 'as expected' when its mean lies within 4 standard errors of theirs (both sides' errors counted,
+and one test sample), so that a false alarm in a whole table is rarer than one in a thousand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aplysia.credit.contract import AbstractSpatial
+from aplysia.credit.spatial.sign_symmetric import FixedMagnitude, RedrawnMagnitude, SignSymmetric
+from aplysia.plugins import walk
+from aplysia.recipes import find
+from aplysia.train.folder import RunFolder
+from aplysia.train.log import Progress as RunProgress
+from aplysia.train.log import table
+from aplysia.train.recipe import AXES, Recipe
+from aplysia.train.run import Run
+
+EXPECTED = "demo_expected.json"
+TEST_SAMPLES = 355
+NEXT = "aplysia run digits-mlp --set rule=feedback_alignment"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rule over its seeds."""
+
+    name: str
+    accuracies: list[float]
+    bits_of_bp: float  # weight bits moved across, as a share of what backpropagation moves
+
+
+def variants() -> dict[str, AbstractSpatial]:
+    """Every rule that ships with its defaults, and the other magnitudes of the sign-symmetric one; the control last."""
+    made = {name: rule() for name, rule in walk(AXES[AbstractSpatial], AbstractSpatial).items()}
+    made["sign_symmetric, fixed"] = SignSymmetric(magnitude=FixedMagnitude())
+    made["sign_symmetric, redrawn"] = SignSymmetric(magnitude=RedrawnMagnitude())
+    first, last = "symmetric", "readout_only"
+    middle = sorted(name for name in made if name not in (first, last))
+    return {name: made[name] for name in (first, *middle, last)}
+
+
+def demo_recipe(rule: AbstractSpatial, seed: int) -> Recipe:
+    """The digits recipe, short enough that all rules fit into half a minute."""
+    return replace(find("digits-mlp"), rule=rule, seed=seed, epochs=8, validation=0.0, compiled=False)
+
+
+def train(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """One run, quietly; its summary."""
+    quiet = RunProgress(recipe.epochs, shown=False)
+    return Run(recipe, RunFolder.create(folder, resume=False), torch.device("cpu"), progress=quiet).execute()
+
+
+def expected() -> dict[str, dict[str, float]]:
+    """Mean, sd and n per row, as stored."""
+    return json.loads(resources.files("aplysia").joinpath(EXPECTED).read_text())["rows"]
+
+
+def verdict(accuracies: list[float], reference: dict[str, float] | None, samples: int) -> str:
+    """'as expected' or 'differs', by the rule at the top of this file."""
+    if reference is None:
+        return "no reference"
+    error = reference["sd"] * math.sqrt(1 / len(accuracies) + 1 / reference["n"])
+    distance = abs(statistics.mean(accuracies) - reference["mean"])
+    return "as expected" if distance <= 4 * error + 1 / samples else "differs"
+
+
+def run_demo(*, seeds: int = 3, out: Path | None = None) -> list[Row]:
+    """Train, print the table, say what to do next."""
+    console = Console()
+    rules, began = variants(), time.monotonic()
+    console.print(
+        f"{len(rules)} learning rules × {seeds} seeds on the handwritten digits that ship (1,797 samples), "
+        "64-128-128-10 LIF, T = 6, eligibility traces",
+        highlight=False,
+    )
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in rules}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # the net is so small that a second thread costs more than it brings
+    try:
+        with ExitStack() as stack:
+            folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            columns = TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            bar = stack.enter_context(Progress(*columns, console=console, transient=True))
+            task = bar.add_task("", total=len(rules) * seeds)
+            for seed in range(seeds):
+                for name, rule in rules.items():
+                    bar.update(task, description=name)
+                    place = folder / f"{name.replace(', ', '-')}-s{seed}"
+                    runs[name].append(train(demo_recipe(rule, seed), place))
+                    bar.advance(task)
+                if not console.is_terminal:
+                    console.print(f"seed {seed} done after {time.monotonic() - began:.0f} s", highlight=False)
+    finally:
+        torch.set_num_threads(before)
+    rows = [_row(name, done) for name, done in runs.items()]
+    _show(rows, TEST_SAMPLES, time.monotonic() - began, out)
+    return rows
+
+
+def _row(name: str, done: list[dict[str, Any]]) -> Row:
+    bits = sum(run["transport"]["bits"] for run in done)
+    bits_bp = sum(run["transport"]["words_bp"] * 32 for run in done)
+    return Row(name, [run["test_accuracy"] for run in done], bits / bits_bp)
+
+
+def _show(rows: list[Row], samples: int, seconds: float, out: Path | None) -> None:
+    references = expected()
+    cells = []
+    for row in rows:
+        mean, sd = statistics.mean(row.accuracies), statistics.stdev(row.accuracies) if len(row.accuracies) > 1 else 0.0
+        known = references.get(row.name)
+        cells.append(
+            [
+                row.name,
+                f"{100 * mean:.1f} ± {100 * sd:.1f} ({len(row.accuracies)})",
+                "n/a" if known is None else f"{100 * known['mean']:.1f} ± {100 * known['sd']:.1f} ({known['n']:.0f})",
+                verdict(row.accuracies, known, samples),
+                "0" if row.bits_of_bp == 0 else f"1/{1 / row.bits_of_bp:.0f}" if row.bits_of_bp < 1 else "1",
+            ]
+        )
+    table(
+        cells,
+        ["rule", "test accuracy %, mean ± sd (n)", "expected", "", "weight bits moved, of BP's"],
+        f"digits, 8 epochs, {seconds:.0f} s",
+    )
+    if out is not None:
+        print(f"run folders: {out}")
+    print(f"next:  {NEXT}")

@@ -1,0 +1,453 @@
+"""What the exactness tests share: small nets that fire, the rules and schemes found in the package, plain autograd."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import itertools
+import pkgutil
+from abc import ABC
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import oracles
+import pytest
+import torch
+import torch.nn.functional as F
+from oracles import OracleLayer
+from torch import Tensor
+
+import aplysia.credit.spatial
+import aplysia.credit.temporal
+from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal
+from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
+from aplysia.errors import PairError
+from aplysia.neurons.integrator import Integrator
+from aplysia.neurons.lif import LIF
+from aplysia.nets.layer import AveragePool, Layer
+from aplysia.nets.net import Input, Net, steps_of
+from aplysia.nets.zoo import build
+from aplysia.ops.geometry import Conv2d
+from aplysia.ops.scan import HardReset, SoftReset
+from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
+from aplysia.rng import generator
+from aplysia.types import Held
+
+# --- what is in the package ------------------------------------------------------------------------------------------
+
+
+def modules_of(package: ModuleType) -> list[ModuleType]:
+    """Every module of a package, imported."""
+    return [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+
+
+def finals(module: ModuleType, base: type) -> list[type]:
+    """The concrete subclasses of `base` that a module defines."""
+    return [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and issubclass(kind, base)
+        and kind.__module__ == module.__name__
+        and not inspect.isabstract(kind)
+        and not kind.__name__.startswith("Abstract")
+    ]
+
+
+def _choices(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The defaults, and every other object a setting may hold (a magnitude, an update): found, not listed."""
+    options: list[list[tuple[str, str, Any]]] = []
+    for field in dataclasses.fields(kind):
+        if not field.init or field.default_factory is dataclasses.MISSING:
+            continue
+        base = next((b for b in type(field.default_factory()).__mro__[1:] if ABC in b.__bases__), None)
+        if base is None:
+            continue
+        module = importlib.import_module(base.__module__)
+        options.append([(field.name, choice.__name__, choice) for choice in finals(module, base)])
+    for picked in itertools.product(*options):
+        yield "-".join([kind.__name__, *(name for _, name, _ in picked)]), {key: choice() for key, _, choice in picked}
+
+
+def variants(package: ModuleType, base: type) -> dict[str, Callable[..., Any]]:
+    """Name → maker, for every concrete class in a package and every object its settings may hold."""
+    made: dict[str, Callable[..., Any]] = {}
+    for module in modules_of(package):
+        for kind in finals(module, base):
+            for name, settings in _choices(kind):
+                made[name] = lambda kind=kind, settings=settings, **more: kind(**settings, **more)
+    return made
+
+
+RULES: dict[str, Callable[..., AbstractSpatial]] = variants(aplysia.credit.spatial, AbstractSpatial)
+SCHEMES: dict[str, Callable[..., AbstractTemporal]] = variants(aplysia.credit.temporal, AbstractTemporal)
+SCHEMES["ThroughTime-truncated"] = lambda **more: SCHEMES["ThroughTime"](truncation=3, **more)
+
+SURROGATES: dict[str, AbstractSurrogate] = {
+    "sigmoid": Sigmoid(slope=3.0),
+    "triangle": Triangle(width=2.0),
+    "arctan": Arctan(alpha=1.5),
+    "rectangle": Rectangle(width=2.5),
+}
+
+each_rule = pytest.mark.parametrize("rule_name", list(RULES))
+each_scheme = pytest.mark.parametrize("scheme_name", list(SCHEMES))
+
+# --- nets that fire --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of net and input."""
+
+    text: str
+    input_shape: tuple[int, ...]
+    neuron: LIF
+    readout: Integrator = Integrator()
+    standardise: bool = False
+    gain: float = 1.0
+    weights: float = 1.6
+    drive: float = 1.0
+    held: bool = False
+    bias: bool = True
+
+    def net(self, seed: int = 3) -> Net:
+        net = build(
+            self.text,
+            self.input_shape,
+            neuron=self.neuron,
+            readout=self.readout,
+            standardise=self.standardise,
+            gain=self.gain,
+            bias=self.bias,
+            seed=seed,
+        ).double()
+        perturb(net, self.weights, seed)
+        return net
+
+    def input(self, steps: int = 7, batch: int = 3, seed: int = 0) -> tuple[Input, Tensor]:
+        source = torch.Generator().manual_seed(100 + seed)
+        target = torch.randint(0, int(self.text.rsplit("F", 1)[1]), (batch,), generator=source)
+        if self.held:
+            value = torch.rand(batch, *self.input_shape, generator=source, dtype=torch.float64) * self.drive
+            return Held(value, steps), target
+        x = torch.rand(steps, batch, *self.input_shape, generator=source, dtype=torch.float64) * self.drive
+        return x * (torch.rand(x.shape, generator=source) < 0.7), target
+
+
+@torch.no_grad()
+def perturb(net: Net, weights: float, seed: int) -> None:
+    """Larger weights, and biases and gains that are not their initial 0 and 1."""
+    for layer in net.all:
+        layer.weight.mul_(weights if layer.weight_gain is None else 1.0)
+        source = generator("cpu", seed, "perturb", layer.name)
+        if layer.bias is not None:
+            layer.bias.copy_(0.2 * torch.randn(layer.bias.shape, generator=source))
+        if layer.weight_gain is not None:
+            layer.weight_gain.copy_(1.0 + 0.5 * torch.rand(layer.weight_gain.shape, generator=source))
+
+
+DENSE = Case("F14-F12-F4", (10,), LIF(leak=0.5, surrogate=Sigmoid(slope=4.0)))
+CASES: dict[str, Case] = {
+    "dense, soft, detached": DENSE,
+    "dense, hard, attached, leaky readout, gain": Case(
+        "F14-F12-F4",
+        (10,),
+        LIF(leak=0.8, threshold=0.7, surrogate=Arctan(alpha=1.5), reset=HardReset(value=0.1), detach_reset=False),
+        readout=Integrator(leak=0.6),
+        gain=1.3,
+    ),
+    "dense, standardised, soft, attached, held": Case(
+        "F14-F12-F4",
+        (10,),
+        LIF(leak=0.7, surrogate=Triangle(width=2.0), reset=SoftReset(amount=0.6), detach_reset=False),
+        standardise=True,
+        gain=2.74,
+        drive=2.0,
+        held=True,
+    ),
+    "dense, no bias, hard, detached, held": Case(
+        "F14-F12-F4",
+        (10,),
+        LIF(leak=0.9, surrogate=Rectangle(width=2.5), reset=HardReset()),
+        readout=Integrator(leak=1.0),
+        bias=False,
+        weights=1.3,
+        held=True,
+    ),
+    "conv, soft, attached, average and max pool, groups, stride": Case(
+        "4C3-A2-6C3s2p1g2-P2-F4",
+        (2, 8, 8),
+        LIF(leak=0.6, surrogate=Sigmoid(slope=3.0), detach_reset=False),
+        readout=Integrator(leak=0.3),
+        gain=1.5,
+        weights=1.8,
+    ),
+    "conv, standardised, hard, detached, held": Case(
+        "4C3p0-P2-4C3g2-A2-F4",
+        (2, 8, 8),
+        LIF(leak=0.5, surrogate=Triangle(width=2.0), reset=HardReset()),
+        standardise=True,
+        gain=2.0,
+        drive=2.0,
+        held=True,
+    ),
+}
+each_case = pytest.mark.parametrize("case", list(CASES.values()), ids=list(CASES))
+
+
+def assert_alive(net: Net, x: Input, low: float = 0.02, high: float = 0.98) -> None:
+    """Every hidden layer fires, and none fires always: without this a parity test can pass on silence."""
+    _, spikes = net.predict(x)
+    batch = x.value.shape[0] if isinstance(x, Held) else x.shape[1]
+    for layer, count in zip(net.hidden, spikes.tolist(), strict=False):
+        rate = count / (steps_of(x) * batch * layer.units)
+        assert low <= rate <= high, f"layer {layer.name} fires at rate {rate:.3f}: this test would show nothing"
+
+
+def assert_rate(spikes: Tensor, low: float = 0.02, high: float = 0.98) -> None:
+    """The same for bare spikes."""
+    rate = float(spikes.double().mean())
+    assert low <= rate <= high, f"rate {rate:.3f}: this test would show nothing"
+
+
+def expanded(x: Input) -> Tensor:
+    """A held input written out."""
+    return x.value.expand(x.steps, *x.value.shape).clone() if isinstance(x, Held) else x
+
+
+# --- running the library ---------------------------------------------------------------------------------------------
+
+
+def attach(rule_name: str, net: Net, *, seed: int = 5, **settings: Any) -> AbstractSpatial:
+    """The rule on the net; skips a pair that is refused, which only standardised weights may cause here."""
+    rule = RULES[rule_name](**settings)
+    try:
+        rule.attach(net, seed=seed)
+    except PairError as refused:
+        if not any(layer.weight_gain is not None for layer in net.all):
+            raise
+        pytest.skip(str(refused))
+    return rule
+
+
+def default_loss(scheme: AbstractTemporal) -> AbstractLoss:
+    return StepwiseLoss(mse_share=0.3)
+
+
+def gradients(net: Net) -> dict[str, Tensor]:
+    """`.grad` by `layer.parameter`, where there is one."""
+    made = {}
+    for layer in net.all:
+        for name, parameter in layer.named_parameters():
+            if parameter.grad is not None:
+                made[f"{layer.name}.{name}"] = parameter.grad.clone()
+    return made
+
+
+def parameters(net: Net) -> dict[str, Tensor]:
+    return {f"{layer.name}.{n}": p.detach().clone() for layer in net.all for n, p in layer.named_parameters()}
+
+
+def learnt(
+    net: Net, rule: AbstractSpatial, scheme: AbstractTemporal, x: Input, target: Tensor, loss: AbstractLoss | None = None
+) -> dict[str, Tensor]:
+    """Gradients of one batch; where the scheme applies them inside the sequence, they are summed and weights stay."""
+    net.zero_grad(set_to_none=True)
+    scheme.learn(net, x, target, loss or StepwiseLoss(mse_share=0.3), rule, apply=lambda: None)
+    return gradients(net)
+
+
+class Trainer:
+    """SGD on the library's side: learn, step, after, also inside a sequence."""
+
+    def __init__(
+        self, net: Net, rule: AbstractSpatial, scheme: AbstractTemporal, *, lr: float = 0.1, momentum: float = 0.0
+    ) -> None:
+        self.net, self.rule, self.scheme, self.steps = net, rule, scheme, 0
+        self.optimiser = torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum)
+        self.loss = StepwiseLoss(mse_share=0.3)
+
+    def apply(self) -> None:
+        self.optimiser.step()
+        self.rule.after(self.net, self.optimiser, self.steps)
+        self.steps += 1
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def update(self, x: Input, target: Tensor) -> None:
+        self.scheme.learn(self.net, x, target, self.loss, self.rule, apply=self.apply)
+        self.apply()
+
+
+def close(got: dict[str, Tensor], want: dict[str, Tensor], *, rtol: float = 1e-9, atol: float = 1e-12) -> None:
+    """Equal keys and, up to rounding in float64, equal numbers; and not by being all zero."""
+    assert got.keys() == want.keys()
+    for name in want:
+        assert torch.isfinite(got[name]).all(), name
+        assert want[name].abs().max() > 1e-7, f"{name} is zero: this test would show nothing"
+        torch.testing.assert_close(got[name], want[name], rtol=rtol, atol=atol, msg=lambda m, name=name: f"{name}: {m}")
+
+
+# --- to the oracle ---------------------------------------------------------------------------------------------------
+
+
+def psi_of(surrogate: AbstractSurrogate) -> Callable[[Tensor], Tensor]:
+    settings = dataclasses.asdict(surrogate)  # type: ignore[call-overload]
+    return lambda x: oracles.PSI[type(surrogate).__name__](x, **settings)
+
+
+def to_oracle(layer: Layer) -> OracleLayer:
+    """The layer's numbers, copied out."""
+    neuron, geometry = layer.neuron, layer.geometry
+
+    def copy(p: Tensor | None) -> Tensor | None:
+        return None if p is None else p.detach().clone()
+
+    made = OracleLayer(
+        layer.name,
+        layer.weight.detach().clone(),
+        copy(layer.bias),
+        copy(layer.weight_gain),
+        (geometry.stride, geometry.padding, geometry.groups) if isinstance(geometry, Conv2d) else None,
+        tuple(("average" if isinstance(p, AveragePool) else "max", p.size) for p in layer.pools),
+        neuron.leak,  # type: ignore[attr-defined]
+        neuron.spiking,
+        layer.gain,
+    )
+    if isinstance(neuron, LIF):
+        made.threshold, made.psi, made.detached = neuron.threshold, psi_of(neuron.surrogate), neuron.detach_reset
+        if isinstance(neuron.reset, HardReset):
+            made.hard, made.reset = True, neuron.reset.value
+        else:
+            assert isinstance(neuron.reset, SoftReset)
+            made.reset = neuron.threshold if neuron.reset.amount is None else neuron.reset.amount
+    return made
+
+
+def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracles.OracleRule]:
+    """Oracle net and oracle rule, with the library's random draws handed over."""
+    kind = type(rule).__name__
+    assert kind in oracles.RULES, f"rule {kind} has no oracle: write it out by hand in tests/oracles.py"
+    layers = {layer.name: layer for layer in net.all}
+
+    def draw(what: str, layer: OracleLayer, step: int) -> Tensor:
+        source = generator("cpu", rule.seed, what, layer.name, step)
+        if what == "mirror":
+            return torch.randn(rule.samples, *layers[layer.name].drive_shape, generator=source, dtype=torch.float64)  # type: ignore[attr-defined]
+        drawn = (torch.randn(layer.weight.shape, generator=source) * layers[layer.name].init_std).double()
+        gain = None if layer.weight_gain is None else torch.ones_like(layer.weight_gain)
+        return dataclasses.replace(layer, weight=drawn, weight_gain=gain).effective()
+
+    tensors = {name: tensor.clone() for name, tensor in rule.tensors.items() if name in layers}
+    return [to_oracle(layer) for layer in net.all], oracles.RULES[kind](rule, tensors, draw)
+
+
+def oracle_loss(loss: AbstractLoss) -> Any:
+    if isinstance(loss, MeanOutputLoss):
+        return oracles.MeanOutput()
+    assert isinstance(loss, StepwiseLoss)
+    return oracles.Stepwise(loss.mse_share)
+
+
+def oracle_learn(
+    layers: list[OracleLayer],
+    rule: oracles.OracleRule,
+    scheme: AbstractTemporal,
+    x: Input,
+    target: Tensor,
+    loss: AbstractLoss,
+    apply: Callable[[oracles.Gradients], None] | None = None,
+) -> oracles.Learnt:
+    """The scheme by hand."""
+    sequence, kind = list(expanded(x)), type(scheme).__name__
+    if kind == "ThroughTime":
+        truncation = scheme.truncation  # type: ignore[attr-defined]
+        return oracles.through_time(layers, sequence, target, oracle_loss(loss), rule, truncation=truncation)
+    assert kind in ("Trace", "Traceless"), f"scheme {kind} has no oracle: write it out by hand in tests/oracles.py"
+    return oracles.online(
+        layers,
+        sequence,
+        target,
+        oracle_loss(loss),
+        rule,
+        traced=kind == "Trace",
+        apply=apply if scheme.updates_inside else None,
+    )
+
+
+# --- plain autograd --------------------------------------------------------------------------------------------------
+
+
+class _Fire(torch.autograd.Function):
+    """H(x) forward, ψ(x) backward: the only thing plain autograd is told."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, psi: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.psi = psi
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grads[0] * ctx.psi(x), None
+
+
+def plain_outputs(net: Net, x: Input, *, truncation: int | None = None) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """The net as anybody would write it with autograd: a loop over time; returns outputs per step and the leaves."""
+    leaves = {
+        f"{layer.name}.{n}": p.detach().clone().requires_grad_() for layer in net.all for n, p in layer.named_parameters()
+    }
+    v: dict[str, Tensor] = {}
+    outs = []
+    for t, signal in enumerate(expanded(x)):
+        if truncation and t % truncation == 0:
+            v = {name: value.detach() for name, value in v.items()}
+        for layer in net.all:
+            weight, bias = leaves[f"{layer.name}.weight"], leaves.get(f"{layer.name}.bias")
+            if layer.weight_gain is not None:
+                flat = weight.flatten(1)
+                root = (flat.var(1, keepdim=True) * flat.shape[1] + 1e-4).sqrt()
+                gained = leaves[f"{layer.name}.weight_gain"][:, None] * (flat - flat.mean(1, keepdim=True)) / root
+                weight = gained.view_as(weight)
+            for pool in layer.pools:
+                signal = (F.avg_pool2d if isinstance(pool, AveragePool) else F.max_pool2d)(signal, pool.size)
+            g = layer.geometry
+            if isinstance(g, Conv2d):
+                current = F.conv2d(signal, weight, bias, g.stride, g.padding, 1, g.groups)
+            else:
+                current = F.linear(signal.flatten(1), weight, bias)
+            neuron = layer.neuron
+            u = current + neuron.leak * v.get(layer.name, torch.zeros_like(current))  # type: ignore[attr-defined]
+            if not isinstance(neuron, LIF):
+                signal = v[layer.name] = u
+                continue
+            s = _Fire.apply(u - neuron.threshold, psi_of(neuron.surrogate))
+            r = s.detach() if neuron.detach_reset else s
+            if isinstance(neuron.reset, HardReset):
+                v[layer.name] = u * (1 - r) + neuron.reset.value * r
+            else:
+                v[layer.name] = u - (neuron.reset.amount or neuron.threshold) * r  # type: ignore[attr-defined]
+            signal = layer.gain * s
+        outs.append(signal)
+    return outs, leaves
+
+
+def plain_autograd(
+    net: Net, x: Input, target: Tensor, loss: AbstractLoss, *, truncation: int | None = None
+) -> dict[str, Tensor]:
+    """Gradients of the loss, written out with torch's own functions, by autograd."""
+    outs, leaves = plain_outputs(net, x, truncation=truncation)
+    if isinstance(loss, MeanOutputLoss):
+        value = F.cross_entropy(torch.stack(outs).mean(0), target)
+    elif isinstance(loss, StepwiseLoss):
+        hot = F.one_hot(target, net.classes).double()
+        c = loss.mse_share
+        value = sum((1 - c) * F.cross_entropy(o, target) + c * (o - hot).square().mean() for o in outs) / len(outs)
+    else:
+        value = loss.value(torch.stack(outs), target, len(outs))
+    value.backward()
+    return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
