@@ -14,6 +14,7 @@ process before its first step.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
@@ -45,7 +46,7 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 def linears() -> list[nn.Linear]:
     """The same weights for every contestant."""
-    made = [nn.Linear(m, n) for m, n in zip(SIZES[:-1], SIZES[1:], strict=True)]
+    made = [nn.Linear(m, n) for m, n in itertools.pairwise(SIZES)]
     source = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for layer in made:
@@ -99,7 +100,12 @@ def spikingjelly_bptt(steps: int, hoisted: bool = False) -> Step:
 
     def lif() -> nn.Module:
         return neuron.LIFNode(
-            tau=2.0, decay_input=False, v_reset=None, detach_reset=True, surrogate_function=surrogate.Sigmoid(alpha=4.0), step_mode="m"
+            tau=2.0,
+            decay_input=False,
+            v_reset=None,
+            detach_reset=True,
+            surrogate_function=surrogate.Sigmoid(alpha=4.0),
+            step_mode="m",
         )
 
     def dense(linear: nn.Linear) -> nn.Module:
@@ -224,7 +230,8 @@ def race(steps: int, rounds: int) -> dict[str, Any]:
             best = max(pool, key=lambda name: speed[name])
             result[key.replace("ratio_to_", "")] = best
             result[key] = {
-                name: statistics.median(b / a for a, b in zip(seconds[name], seconds[best], strict=True)) for name in mine
+                name: statistics.median(b / a for a, b in zip(seconds[name], seconds[best], strict=True))
+                for name in mine
             }
     return result
 
@@ -263,7 +270,12 @@ def main() -> None:
     if arguments.memory_of:
         print(memory_of(arguments.memory_of[0], int(arguments.memory_of[1])))
         return
-    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "batch": BATCH, "sizes": SIZES}
+    results: dict[str, Any] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "batch": BATCH,
+        "sizes": SIZES,
+    }
     with kernels(compiled=True) as compiled:
         results["compiled_kernels"] = compiled
         for steps in [6] if arguments.quick else [6, 30]:

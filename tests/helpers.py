@@ -253,7 +253,12 @@ def parameters(net: Net) -> dict[str, Tensor]:
 
 
 def learnt(
-    net: Net, rule: AbstractSpatial, scheme: AbstractTemporal, x: Input, target: Tensor, loss: AbstractLoss | None = None
+    net: Net,
+    rule: AbstractSpatial,
+    scheme: AbstractTemporal,
+    x: Input,
+    target: Tensor,
+    loss: AbstractLoss | None = None,
 ) -> dict[str, Tensor]:
     """Gradients of one batch; where the scheme applies them inside the sequence, they are summed and weights stay."""
     net.zero_grad(set_to_none=True)
@@ -399,7 +404,9 @@ class _Fire(torch.autograd.Function):
 def plain_outputs(net: Net, x: Input, *, truncation: int | None = None) -> tuple[list[Tensor], dict[str, Tensor]]:
     """The net as anybody would write it with autograd: a loop over time; returns outputs per step and the leaves."""
     leaves = {
-        f"{layer.name}.{n}": p.detach().clone().requires_grad_() for layer in net.all for n, p in layer.named_parameters()
+        f"{layer.name}.{n}": p.detach().clone().requires_grad_()
+        for layer in net.all
+        for n, p in layer.named_parameters()
     }
     v: dict[str, Tensor] = {}
     outs = []

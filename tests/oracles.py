@@ -152,7 +152,9 @@ class OracleLayer:
         made = torch.zeros_like(self._padded(drive))
         for i, j, y, x in self._taps(drive.shape):
             for below, above in self._groups(drive.shape[1]):
-                made[:, below, y : y + k, x : x + k] += torch.einsum("bn,nckl->bckl", delta[:, above, i, j], feedback[above])
+                made[:, below, y : y + k, x : x + k] += torch.einsum(
+                    "bn,nckl->bckl", delta[:, above, i, j], feedback[above]
+                )
         h, w = drive.shape[-2:]
         return made[:, :, padding : padding + h, padding : padding + w]
 
@@ -464,7 +466,13 @@ def _bias(layer: OracleLayer, delta: Tensor) -> Tensor:
 
 
 def through_time(
-    net: list[OracleLayer], x: list[Tensor], target: Tensor, loss: Any, rule: OracleRule, *, truncation: int | None = None
+    net: list[OracleLayer],
+    x: list[Tensor],
+    target: Tensor,
+    loss: Any,
+    rule: OracleRule,
+    *,
+    truncation: int | None = None,
 ) -> Learnt:
     """BPTT: g_v[t−1] = λ·δ[t],  δ[t] = g_s[t]·ψ[t] + g_v[t]·∂v/∂u; g_v starts at 0 at the end of every window."""
     steps, window = len(x), truncation or len(x)

@@ -59,7 +59,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 def test_walk_names_by_file_or_by_class(shop: Shop) -> None:
     shop.rule("pair", "HTTPRule", "Other")
-    shop.write("_tools", f"from {shop.name}.first import FirstRule\n")
+    shop.write("again", f"from {shop.name}.first import FirstRule\n")  # what is imported is not defined here
+    shop.write("_tools", "x = 1\n")
     shop.write("middle", f"from {shop.name}.base import AbstractRule\nclass AbstractSeeded(AbstractRule): ...\n")
     found = plugins.walk(shop.name, shop.base)
     assert {name: cls.__name__ for name, cls in found.items()} == {
@@ -144,8 +145,10 @@ def test_sentences_about_user_files(shop: Shop, tmp_path: Path, text: str, body:
 def test_a_file_that_failed_can_be_mended_and_keeps_its_cause(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     file.write_text("raise KeyError('k')\n")
+    before = set(sys.modules)
     with pytest.raises(RecipeError) as caught:
         plugins.load_file(file, shop.base)
+    assert {name for name in set(sys.modules) - before if name.startswith("aplysia_file_x")} == set()
     assert isinstance(caught.value.__cause__, KeyError)
     file.write_text(RULE.format(package=shop.name, cls="Mine"))
     assert list(plugins.load_file(file, shop.base)) == ["x"]
@@ -166,7 +169,7 @@ def test_plugin_folders(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         plugins.catalogue(shop.name, shop.base)
     monkeypatch.setenv(plugins.FOLDERS, str(tmp_path / "nowhere"))
-    with pytest.raises(RecipeError, match="APLYSIA_PLUGINS: expected folders that exist, got '.*nowhere'"):
+    with pytest.raises(RecipeError, match=r"APLYSIA_PLUGINS: expected folders that exist, got '.*nowhere'"):
         plugins.extra_folders()
 
 

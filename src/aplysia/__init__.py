@@ -27,7 +27,12 @@ _NAMES = {
     "Recipe": "aplysia.train.recipe",
     "kernels": "aplysia.ops.backend",
 }
-_MODULES = {"data": "aplysia.data", "recipes": "aplysia.recipes", "rules": "aplysia.rules", "temporal": "aplysia.temporal"}
+_MODULES = {
+    "data": "aplysia.data",
+    "recipes": "aplysia.recipes",
+    "rules": "aplysia.rules",
+    "temporal": "aplysia.temporal",
+}
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
 

@@ -33,7 +33,9 @@ RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name that s
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may be repeated.")
 ]
-DataFolder = Annotated[Path | None, typer.Option("--data", help="Folder of the data sets; else $APLYSIA_DATA, else the user cache.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the data sets; else $APLYSIA_DATA, else the user cache.")
+]
 
 
 @app.command()
@@ -45,7 +47,9 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data: DataFolder = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; a new one under ./runs unless said.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or with the last unfinished one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, or with the last unfinished one.")
+    ] = False,
 ) -> None:
     """Train a recipe: one command, one run folder."""
     from aplysia.train.run import Interrupted, Run
@@ -62,7 +66,9 @@ def run(
         summary = job.execute()
     except Interrupted:
         where = f" --data {data}" if data else ""
-        typer.echo(f"\nstopped and saved; go on with:  aplysia run {recipe} --resume --out {folder.path}{where}", err=True)
+        typer.echo(
+            f"\nstopped and saved; go on with:  aplysia run {recipe} --resume --out {folder.path}{where}", err=True
+        )
         raise typer.Exit(130) from None
     typer.echo(f"test accuracy {summary['test_accuracy']:.2%}   ({folder.path}/summary.json)")
 
@@ -70,7 +76,9 @@ def run(
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="rules, temporal, neurons, recipes or data.")],
-    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="With recipes: show every key that --set can change.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="With recipes: show every key that --set can change.")
+    ] = None,
 ) -> None:
     """List what there is."""
     from aplysia.recipes import recipes
@@ -132,7 +140,9 @@ def _resumed(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, R
 
     path = out or _last_unfinished(find(name).name)
     if not (path / "recipe.json").is_file():
-        raise RunError(str(path), expected="a run folder to resume", got="none", fix="check --out, or leave out --resume")
+        raise RunError(
+            str(path), expected="a run folder to resume", got="none", fix="check --out, or leave out --resume"
+        )
     folder = RunFolder.create(path, resume=True)
     recipe = decode(Recipe, folder.read_json("recipe.json"), AXES)
     changed = encode(override(recipe, changes, AXES), AXES)
@@ -146,7 +156,12 @@ def _resumed(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, R
             fix="leave them out to resume, or start a new run with another --out",
         )
     if recipe.name != find(name).name:
-        raise RunError(str(path), expected=f"a run of {name}", got=f"one of {recipe.name}", fix=f"write aplysia run {recipe.name} --resume")
+        raise RunError(
+            str(path),
+            expected=f"a run of {name}",
+            got=f"one of {recipe.name}",
+            fix=f"write aplysia run {recipe.name} --resume",
+        )
     return recipe, folder
 
 
@@ -159,9 +174,7 @@ def _new_folder(recipe: Recipe) -> Path:
 
 
 def _last_unfinished(name: str) -> Path:
-    waiting = [
-        p.parent for p in Path("runs").glob(f"{name}-*/recipe.json") if not (p.parent / "summary.json").exists()
-    ]
+    waiting = [p.parent for p in Path("runs").glob(f"{name}-*/recipe.json") if not (p.parent / "summary.json").exists()]
     if not waiting:
         raise RunError("runs", expected=f"an unfinished run of {name}", got="none", fix="name its folder with --out")
     return max(waiting, key=lambda path: path.stat().st_mtime)

@@ -14,7 +14,9 @@ STEPS = 11  # longer than one block of the scan
 
 @each_rule
 @each_scheme
-@pytest.mark.parametrize("case_name", ["dense, hard, attached, leaky readout, gain", "dense, standardised, soft, attached, held"])
+@pytest.mark.parametrize(
+    "case_name", ["dense, hard, attached, leaky readout, gain", "dense, standardised, soft, attached, held"]
+)
 def test_chunks_of_1_2_and_all_steps_give_the_same_gradients(rule_name: str, scheme_name: str, case_name: str) -> None:
     case = CASES[case_name]
     net, (x, target) = case.net(), case.input(STEPS)
@@ -72,7 +74,9 @@ def test_states_hand_a_sequence_on_exactly(case: Case) -> None:
     with torch.no_grad():
         whole = net(x).outs
         for cut in range(1, STEPS):
-            head, tail = (x._replace(steps=cut), x._replace(steps=STEPS - cut)) if isinstance(x, tuple) else (x[:cut], x[cut:])
+            head, tail = (
+                (x._replace(steps=cut), x._replace(steps=STEPS - cut)) if isinstance(x, tuple) else (x[:cut], x[cut:])
+            )
             first = net(head)
             second = net(tail, first.states)
             for out, a, b in zip(whole, first.outs, second.outs, strict=True):

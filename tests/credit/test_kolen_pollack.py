@@ -108,7 +108,10 @@ def test_an_optimiser_that_looks_at_the_weight_is_refused(make: Make) -> None:
 
 def test_one_bad_group_among_good_ones_is_refused() -> None:
     net = DENSE.net()
-    groups = [{"params": [net.all[0].weight]}, {"params": [layer.weight for layer in net.fed_back], "weight_decay": 0.1}]
+    groups = [
+        {"params": [net.all[0].weight]},
+        {"params": [layer.weight for layer in net.fed_back], "weight_decay": 0.1},
+    ]
     with pytest.raises(PairError):
         KolenPollack().check_optimiser(net, torch.optim.SGD(groups, lr=0.1))
 

@@ -93,7 +93,9 @@ def test_with_a_leak_the_three_schemes_differ() -> None:
     net, (x, target) = DENSE.net(), DENSE.input()
     assert_alive(net, x)
     rule, loss = attach("Symmetric", net), StepwiseLoss()
-    made = [learnt(net, rule, scheme, x, target, loss)["dense1.weight"] for scheme in (ThroughTime(), Trace(), Traceless())]
+    made = [
+        learnt(net, rule, scheme, x, target, loss)["dense1.weight"] for scheme in (ThroughTime(), Trace(), Traceless())
+    ]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert (made[a] - made[b]).abs().max() > 1e-2 * made[a].abs().max()
 

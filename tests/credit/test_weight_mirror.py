@@ -22,7 +22,7 @@ NETS = {
     "stride and padding": ("2C3-3C3s2p1-F2", (1, 5, 5)),
     "groups and no padding": ("4C3-4C3p0g2-F2", (2, 4, 4)),
     "even kernel, pools": ("2C3-A2-3C2p1-P2-F2", (1, 6, 6)),
-    "padding wider than the image": ("2C3-A2-3C3p1-F2", (1, 4, 4)),
+    "padding around a tiny image": ("2C3-A2-3C3p1-F2", (1, 4, 4)),
 }
 
 

@@ -177,6 +177,7 @@ def test_a_key_left_out_takes_its_default() -> None:
         ({"neuron": {"leek": 1}}, "neuron.leek: expected a field of LIF .* did you mean 'leak'"),
         ({"steps": 1.5}, "steps: expected int, got 1.5"),
         ({"steps": True}, "steps: expected int, got True"),
+        ({"rate": True}, "rate: expected finite float, got True"),
         ({"rate": "0.1"}, "rate: expected finite float, got '0.1'"),
         ({"rate": 10**400}, "rate: expected finite float, got 1000"),
         ({"rate": float("nan")}, "rate: expected finite float, got nan"),

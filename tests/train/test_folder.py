@@ -213,7 +213,7 @@ def test_checkpoint_round_trip(run: RunFolder) -> None:
     run.save_checkpoint(tensors, meta)
     read, notes = run.load_checkpoint()
     assert notes == meta
-    assert list(read) and read.keys() == tensors.keys()
+    assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert read[name].dtype == tensor.dtype
         assert torch.equal(read[name], tensor), name

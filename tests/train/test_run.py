@@ -51,7 +51,9 @@ def small(**changes: object) -> Recipe:
 
 
 def execute(recipe: Recipe, path: Path, *, resume: bool = False) -> dict:
-    return Run(recipe, RunFolder.create(path, resume=resume), CPU, progress=Progress(recipe.epochs, shown=False)).execute()
+    return Run(
+        recipe, RunFolder.create(path, resume=resume), CPU, progress=Progress(recipe.epochs, shown=False)
+    ).execute()
 
 
 def numbers(path: Path) -> list[dict]:
@@ -121,7 +123,11 @@ def test_ctrl_c_saves_in_mid_epoch_and_a_resumed_run_ends_bit_for_bit_the_same(t
     "changes",
     [
         {"rule": KolenPollack(), "optimiser": SGD(lr=0.1)},
-        {"rule": SignSymmetric(magnitude=RedrawnMagnitude()), "optimiser": SGD(lr=0.1), "temporal": Trace(update=EveryStep())},
+        {
+            "rule": SignSymmetric(magnitude=RedrawnMagnitude()),
+            "optimiser": SGD(lr=0.1),
+            "temporal": Trace(update=EveryStep()),
+        },
     ],
     ids=["kolen_pollack", "redrawn signs, every step"],
 )

@@ -93,7 +93,10 @@ class AbstractSpatial(ABC):
         """
         if self._attached:
             raise PairError(
-                f"rule {type(self).__name__}", expected="a rule without a net", got="one that is attached already", fix="make a new one"
+                f"rule {type(self).__name__}",
+                expected="a rule without a net",
+                got="one that is attached already",
+                fix="make a new one",
             )
         self.check_net(net)
         self.seed = seed

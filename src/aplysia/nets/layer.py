@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aplysia.neurons.base import AbstractNeuron, State
 from aplysia.nets.route import Route
+from aplysia.neurons.base import AbstractNeuron, State
 from aplysia.ops.geometry import AbstractGeometry, Dense
 from aplysia.ops.synapse import hold, synapse
 from aplysia.types import Held
@@ -190,5 +190,3 @@ class Layer(nn.Module):
 
 def _cut(x: Tensor, route: Route) -> Tensor:
     return x.detach() if route.cut else x
-
-

@@ -1,10 +1,10 @@
 """Nets from a short text.
 
-    64C3-128C3-A2-256C3-A2-F10
+64C3-128C3-A2-256C3-A2-F10
 
-    nCk    convolution, n channels, k × k, stride 1, padding k//2; suffixes change that: `64C3s2p0g2` (stride, padding, groups)
-    A2 P2  average or max pool over 2 × 2, in front of the layer that follows
-    Fn     fully connected, n units; the last token must be an F and is the readout
+nCk    convolution, n channels, k × k, stride 1, padding k//2; suffixes change that: `64C3s2p0g2` (stride, padding, groups)
+A2 P2  average or max pool over 2 × 2, in front of the layer that follows
+Fn     fully connected, n units; the last token must be an F and is the readout
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import re
 from dataclasses import dataclass
 
 from aplysia.errors import RecipeError
+from aplysia.nets.layer import AveragePool, Layer, MaxPool, Pool
+from aplysia.nets.net import Net
 from aplysia.neurons.base import AbstractNeuron
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
-from aplysia.nets.layer import AveragePool, Layer, MaxPool, Pool
-from aplysia.nets.net import Net
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
 
-_TOKEN = re.compile(r"(?:(?P<channels>\d+)C(?P<kernel>\d+)(?P<options>(?:[spg]\d+)*)|(?P<pool>[AP])(?P<size>\d+)|F(?P<units>\d+))")
+_TOKEN = re.compile(
+    r"(?:(?P<channels>\d+)C(?P<kernel>\d+)(?P<options>(?:[spg]\d+)*)|(?P<pool>[AP])(?P<size>\d+)|F(?P<units>\d+))"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class _Spec:
 
 def _problem(text: str, got: str, expected: str = "a text such as 64C3-A2-F10") -> RecipeError:
     return RecipeError(
-        f"net '{text}'", expected=expected, got=got, fix="write nCk for convolutions, A2 or P2 for pools, Fn for dense layers"
+        f"net '{text}'",
+        expected=expected,
+        got=got,
+        fix="write nCk for convolutions, A2 or P2 for pools, Fn for dense layers",
     )
 
 
@@ -61,7 +66,9 @@ def parse(text: str) -> list[_Spec]:
             specs.append(_Spec(token, tuple(pools), int(match["channels"]), int(match["kernel"]), options))
         pools = []
     if not specs or specs[-1].kernel is not None or pools:
-        raise _problem(text, f"'{text.rsplit('-', maxsplit=1)[-1]}' at the end", "a dense readout such as F10 at the end")
+        raise _problem(
+            text, f"'{text.rsplit('-', maxsplit=1)[-1]}' at the end", "a dense readout such as F10 at the end"
+        )
     if any(s.channels == 0 or s.kernel == 0 for s in specs):
         raise _problem(text, "a size of 0", "sizes of at least 1")
     return specs
@@ -80,10 +87,16 @@ def _synapse_shape(text: str, spec: _Spec, shape: tuple[int, ...]) -> tuple[Abst
         return Dense(), (spec.channels, math.prod(shape))
     groups = spec.options.get("g", 1)
     if groups < 1 or shape[0] % groups or spec.channels % groups:
-        raise _problem(text, f"{groups} groups for {shape[0]} → {spec.channels} channels at '{spec.token}'", "groups that divide both")
+        raise _problem(
+            text,
+            f"{groups} groups for {shape[0]} → {spec.channels} channels at '{spec.token}'",
+            "groups that divide both",
+        )
     geometry = Conv2d(max(1, spec.options.get("s", 1)), spec.options.get("p", spec.kernel // 2), groups)
     if min(shape[1:]) + 2 * geometry.padding < spec.kernel:
-        raise _problem(text, f"an image of {shape[1]}×{shape[2]} at '{spec.token}'", "an image at least as large as the kernel")
+        raise _problem(
+            text, f"an image of {shape[1]}×{shape[2]} at '{spec.token}'", "an image at least as large as the kernel"
+        )
     return geometry, (spec.channels, shape[0] // groups, spec.kernel, spec.kernel)
 
 

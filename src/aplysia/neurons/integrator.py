@@ -33,7 +33,9 @@ class Integrator(AbstractNeuron):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.leak <= 1.0:
-            raise RecipeError("readout.leak", expected="a number in [0, 1]", got=repr(self.leak), fix="use 0 for no memory")
+            raise RecipeError(
+                "readout.leak", expected="a number in [0, 1]", got=repr(self.leak), fix="use 0 for no memory"
+            )
 
     @property
     def decay(self) -> float:

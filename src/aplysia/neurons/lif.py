@@ -47,7 +47,10 @@ class LIF(AbstractNeuron):
             raise RecipeError("neuron.leak", expected="a number in [0, 1]", got=repr(self.leak), fix="use 1 - 1/tau")
         if not (self.threshold > 0.0 and math.isfinite(self.threshold)):
             raise RecipeError(
-                "neuron.threshold", expected="a positive number", got=repr(self.threshold), fix="use 1.0 or scale the weights"
+                "neuron.threshold",
+                expected="a positive number",
+                got=repr(self.threshold),
+                fix="use 1.0 or scale the weights",
             )
 
     @property

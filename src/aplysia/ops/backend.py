@@ -74,7 +74,9 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         if key not in specialised:
             # The compiler's cache and its limit of recompilations hang on the code object, so each kernel gets its own.
             code = function.__code__.replace(co_name=f"{function.__name__}_{len(specialised)}")
-            own = types.FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
+            own = types.FunctionType(
+                code, function.__globals__, code.co_name, function.__defaults__, function.__closure__
+            )
             specialised[key] = torch.compile(functools.partial(own, static), dynamic=True, fullgraph=True)
         return specialised[key](*tensors)
 

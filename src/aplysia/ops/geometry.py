@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 
 class AbstractGeometry(ABC):
@@ -82,10 +83,10 @@ class Conv2d(AbstractGeometry):
         return F.conv2d(drive, weight, stride=self.stride, padding=self.padding, groups=self.groups)
 
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
-        return torch.nn.grad.conv2d_input(drive_shape, feedback, delta, self.stride, self.padding, 1, self.groups)
+        return conv2d_input(drive_shape, feedback, delta, self.stride, self.padding, 1, self.groups)
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
-        return torch.nn.grad.conv2d_weight(pre, weight_shape, delta, self.stride, self.padding, 1, self.groups)
+        return conv2d_weight(pre, weight_shape, delta, self.stride, self.padding, 1, self.groups)
 
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
         return value.add_(bias[:, None, None])

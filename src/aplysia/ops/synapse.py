@@ -44,7 +44,7 @@ class _Synapse(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (delta,) = gradients
         feedback, pre = ctx.saved_tensors
         wants_error, wants_weight, wants_bias = ctx.needs_input_grad[:3]
@@ -102,7 +102,7 @@ class _Hold(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (delta,) = gradients
         value = bias = None
         if ctx.needs_input_grad[0]:

@@ -61,9 +61,16 @@ def _from_file(text: str) -> Recipe:
         spec.loader.exec_module(module)
     except Exception as problem:
         raise RecipeError(
-            f"recipe file {path}", expected="a file that imports", got=f"{type(problem).__name__}: {problem}", fix="mend the file"
+            f"recipe file {path}",
+            expected="a file that imports",
+            got=f"{type(problem).__name__}: {problem}",
+            fix="mend the file",
         ) from problem
-    own = {n: f for n, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == spec.name and not n.startswith("_")}
+    own = {
+        n: f
+        for n, f in inspect.getmembers(module, inspect.isfunction)
+        if f.__module__ == spec.name and not n.startswith("_")
+    }
     if not function_name and len(own) == 1:
         function_name = next(iter(own))
     if function_name not in own:
@@ -76,6 +83,9 @@ def _from_file(text: str) -> Recipe:
     recipe = own[function_name]()
     if not isinstance(recipe, Recipe):
         raise RecipeError(
-            f"recipe {text}", expected="a function that returns a Recipe", got=type(recipe).__name__, fix="return aplysia.Recipe(...)"
+            f"recipe {text}",
+            expected="a function that returns a Recipe",
+            got=type(recipe).__name__,
+            fix="return aplysia.Recipe(...)",
         )
     return recipe

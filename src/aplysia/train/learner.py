@@ -1,7 +1,7 @@
 """The three-line face: a net, a rule, a scheme, a loss and an optimiser, for any training loop.
 
-    learner = Learner(net, rule=FeedbackAlignment(), temporal=Trace(), optimiser=optimiser)
-    learner.learn(x, y); optimiser.step(); learner.after()
+learner = Learner(net, rule=FeedbackAlignment(), temporal=Trace(), optimiser=optimiser)
+learner.learn(x, y); optimiser.step(); learner.after()
 """
 
 from __future__ import annotations

@@ -84,12 +84,16 @@ class Recipe:
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size", "epochs"):
             if getattr(self, key) < 1:
-                raise RecipeError(key, expected="a whole number of at least 1", got=repr(getattr(self, key)), fix="use 1 or more")
+                raise RecipeError(
+                    key, expected="a whole number of at least 1", got=repr(getattr(self, key)), fix="use 1 or more"
+                )
         for key, top in (("validation", 0.9), ("dropout", 0.95)):
             if not 0.0 <= getattr(self, key) <= top:
                 raise RecipeError(key, expected=f"a share in [0, {top}]", got=repr(getattr(self, key)), fix="use 0.1")
         if not (self.gain > 0.0 and math.isfinite(self.gain)):
-            raise RecipeError("gain", expected="a number > 0", got=repr(self.gain), fix="use 1, or 2.74 with standardised weights")
+            raise RecipeError(
+                "gain", expected="a number > 0", got=repr(self.gain), fix="use 1, or 2.74 with standardised weights"
+            )
         if self.clip is not None and not self.clip > 0.0:
             raise RecipeError("clip", expected="a number > 0, or none", got=repr(self.clip), fix="use 1.0")
         if self.seed < 0:
@@ -97,7 +101,9 @@ class Recipe:
         if not self.neuron.spiking:
             raise RecipeError("neuron", expected="a spiking neuron", got=type(self.neuron).__name__, fix="use lif")
         if self.readout.spiking:
-            raise RecipeError("readout", expected="a non-spiking neuron", got=type(self.readout).__name__, fix="use integrator")
+            raise RecipeError(
+                "readout", expected="a non-spiking neuron", got=type(self.readout).__name__, fix="use integrator"
+            )
         parse(self.net)
 
     def build_net(self, bundle: Bundle) -> Net:

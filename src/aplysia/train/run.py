@@ -112,7 +112,9 @@ class Run:
         )
 
         def plain(split: Any) -> Loader:
-            return Loader(split.to(self.device), max(256, recipe.batch_size), seed=recipe.seed, scale=bundle.scale, shuffle=False)
+            return Loader(
+                split.to(self.device), max(256, recipe.batch_size), seed=recipe.seed, scale=bundle.scale, shuffle=False
+            )
 
         batches = Loader(
             train.to(self.device), recipe.batch_size, seed=recipe.seed, scale=bundle.scale, augmentations=recipe.augment
@@ -299,7 +301,7 @@ def _signals() -> Iterator[Any]:
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     try:
-        before = {number: signal.signal(number, note) for number in numbers}
+        before: dict[int, Any] = {number: signal.signal(number, note) for number in numbers}
     except ValueError:  # not the main thread: signals are someone else's business
         yield lambda: False
         return
@@ -308,5 +310,3 @@ def _signals() -> Iterator[Any]:
     finally:
         for number in numbers:
             signal.signal(number, before[number])
-
-

@@ -36,7 +36,12 @@ class Tally:
     def empty(cls, net: Net) -> Tally:
         like, layers = net.readout.weight, len(net.all)
         zeros = {"dtype": torch.float64, "device": like.device}
-        return cls(torch.zeros((), **zeros), torch.zeros((), **zeros), torch.zeros(layers, **zeros), torch.zeros(layers, **zeros))
+        return cls(
+            torch.zeros((), **zeros),
+            torch.zeros((), **zeros),
+            torch.zeros(layers, **zeros),
+            torch.zeros(layers, **zeros),
+        )
 
     def add(self, logits: Tensor, target: Tensor, loss: Tensor, spikes: Tensor, slots: list[int]) -> Tensor:
         """Add a batch; the number of its correct answers, 0-dim."""

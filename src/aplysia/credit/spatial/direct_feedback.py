@@ -1,6 +1,6 @@
 """Direct feedback alignment: the output error goes straight to every hidden layer through fixed random weights.
 
-    δ_l = ψ(u_l) ∘ (B_l·e),    B_l ∈ R^{n_l × m} random, never changed
+δ_l = ψ(u_l) ∘ (B_l·e),    B_l ∈ R^{n_l × m} random, never changed
 """
 
 from __future__ import annotations

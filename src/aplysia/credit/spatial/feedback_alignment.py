@@ -1,6 +1,6 @@
 """Feedback alignment: the error comes down through fixed random weights.
 
-    δ_{l−1} = ψ(u_{l−1}) ∘ (B_lᵀ·δ_l),    B_l random, never changed
+δ_{l−1} = ψ(u_{l−1}) ∘ (B_lᵀ·δ_l),    B_l random, never changed
 """
 
 from __future__ import annotations

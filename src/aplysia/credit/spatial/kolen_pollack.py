@@ -73,7 +73,8 @@ class KolenPollack(AbstractChained):
                 raise PairError(
                     "rule KolenPollack",
                     expected="an optimiser whose step depends on gradients alone",
-                    got=f"{type(optimiser).__name__}, whose step depends on the weight too (weight_decay={group.get('weight_decay', 0)})",
+                    got=f"{type(optimiser).__name__} with weight_decay={group.get('weight_decay', 0)}, "
+                    "whose step depends on the weight too",
                     fix="set its weight decay to 0 and use the rule's own decay",
                 )
 

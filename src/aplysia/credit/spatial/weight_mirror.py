@@ -59,7 +59,9 @@ class WeightMirror(AbstractChained):
             raise RecipeError("rule.rate", expected="a number in (0, 1]", got=repr(self.rate), fix="use 0.05")
         for name in ("samples", "interval"):
             if getattr(self, name) < 1:
-                raise RecipeError(f"rule.{name}", expected="at least 1", got=repr(getattr(self, name)), fix="use 1 or more")
+                raise RecipeError(
+                    f"rule.{name}", expected="at least 1", got=repr(getattr(self, name)), fix="use 1 or more"
+                )
 
     def start(self, net: Net) -> dict[str, Tensor]:
         made = {}

@@ -44,7 +44,9 @@ class ThroughTime(AbstractTemporal):
         for name in ("truncation", "chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise RecipeError(f"temporal.{name}", expected="at least 1, or none", got=repr(value), fix="use none for all of T")
+                raise RecipeError(
+                    f"temporal.{name}", expected="at least 1, or none", got=repr(value), fix="use none for all of T"
+                )
 
     @property
     def updates_inside(self) -> bool:

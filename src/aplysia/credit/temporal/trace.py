@@ -86,7 +86,9 @@ def check_online(name: str, loss: AbstractLoss) -> None:
 
 def check_chunk(chunk: int | None) -> None:
     if chunk is not None and chunk < 1:
-        raise RecipeError("temporal.chunk", expected="at least 1, or none", got=repr(chunk), fix=f"use none for {_CHUNK}")
+        raise RecipeError(
+            "temporal.chunk", expected="at least 1, or none", got=repr(chunk), fix=f"use none for {_CHUNK}"
+        )
 
 
 def online_learn(
@@ -165,5 +167,14 @@ class Trace(AbstractTemporal):
         apply: Apply | None = None,
     ) -> Record:
         return online_learn(
-            net, x, target, loss, spatial, DecayingTrace(), self.update, chunk=self.chunk, generator=generator, apply=apply
+            net,
+            x,
+            target,
+            loss,
+            spatial,
+            DecayingTrace(),
+            self.update,
+            chunk=self.chunk,
+            generator=generator,
+            apply=apply,
         )

@@ -1,6 +1,6 @@
 """Spatial learning through time (SLTT): online as with traces, but each error is paired with the same step's input.
 
-    ΔW_l ∝ Σ_t δ_l[t] ⊗ s_{l−1}[t]
+ΔW_l ∝ Σ_t δ_l[t] ⊗ s_{l−1}[t]
 """
 
 from __future__ import annotations
@@ -61,5 +61,14 @@ class Traceless(AbstractTemporal):
         apply: Apply | None = None,
     ) -> Record:
         return online_learn(
-            net, x, target, loss, spatial, Instantaneous(), self.update, chunk=self.chunk, generator=generator, apply=apply
+            net,
+            x,
+            target,
+            loss,
+            spatial,
+            Instantaneous(),
+            self.update,
+            chunk=self.chunk,
+            generator=generator,
+            apply=apply,
         )

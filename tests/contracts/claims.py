@@ -1,0 +1,287 @@
+"""How each claim of a rule is measured. Every measure takes a maker of fresh rules and says whether the claim holds.
+
+NO_TRANSPORT    (a) learning: surrogate flat (so that downstream activity cannot gate an error), loss linear in the output
+                (so that the output error is fixed); replace every forward weight downstream of a hidden layer, after
+                attachment, by an unrelated one: that layer's update stays bit-identical. For every hidden layer.
+                (b) the same with an ordinary surrogate: the weights are swapped between forward and backward.
+                (c) what happens after a step: two nets whose weights are unrelated but whose gradients are made equal,
+                and all noise silenced: the feedback they end up with is the same. (A mirror phase may learn weights from
+                the net's response to noise; with no noise nothing may get across. Weights copied at attachment are
+                taken out of the comparison, since the claim speaks of what comes after.)
+EXACT           gradients equal those of plain autograd, on weights that have changed since the attachment.
+FIXED_FEEDBACK  the rule's tensors, and the feedback it puts into the slots, are bit-identical after training steps.
+UNLOCKED        as (a), and the feedback tensors of the other layers are replaced too: the update stays bit-identical.
+HIDDEN_FROZEN   hidden weights have no gradient and do not change over training steps.
+SECOND_PHASE    with the weights at rest and no gradients, `after` draws random numbers and moves the feedback by something
+                that depends on the forward weights. (Drawing new magnitudes does not: no signal runs through the net.)
+
+Each measure is sharp both ways: a rule that does not state a claim must fail its measure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from helpers import CASES, DENSE, Case, Trainer, assert_alive, gradients, learnt, parameters, plain_autograd
+from torch import Tensor
+
+from aplysia.credit.contract import AbstractLoss, AbstractSpatial
+from aplysia.credit.loss import StepwiseLoss
+from aplysia.credit.temporal.through_time import ThroughTime
+from aplysia.credit.temporal.trace import Trace
+from aplysia.neurons.integrator import Integrator
+from aplysia.nets.net import Net
+from aplysia.ops.surrogate import Rectangle
+from aplysia.types import Claim, Cost
+
+Make = Callable[[], AbstractSpatial]
+
+SCHEMES = (ThroughTime(), Trace())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearLoss(AbstractLoss):
+    """Σ of fixed coefficients times outputs: the error does not depend on the output."""
+
+    per_step = True
+
+    def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
+        coefficients = torch.tensor([1.0, -0.7, 0.4, -1.3], dtype=out.dtype)
+        labelled = coefficients * (1.0 + target[:, None].to(out.dtype))
+        return (out * labelled).sum() / steps
+
+
+def _flat(case: Case) -> Case:
+    """ψ constant over any membrane potential, reset detached. (Not tiny, so that no update drowns.)"""
+    return dataclasses.replace(
+        case,
+        neuron=dataclasses.replace(case.neuron, surrogate=Rectangle(width=1e3), detach_reset=True),
+        readout=Integrator(),
+    )
+
+
+CONV = dataclasses.replace(
+    CASES["conv, soft, attached, average and max pool, groups, stride"], text="4C3-A2-6C3s2p1g2-A2-F6-F4"
+)
+LEARNING = (_flat(dataclasses.replace(DENSE, text="F14-F12-F10-F4")), _flat(CONV))
+
+
+@torch.no_grad()
+def _unrelated(tensor: Tensor, seed: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    scale = tensor.square().mean().sqrt()
+    tensor.copy_(torch.randn(tensor.shape, generator=source, dtype=tensor.dtype) * scale)
+
+
+def _owner(key: str) -> str:
+    """The layer a tensor of a rule belongs to: keys are `layer` or `something/layer`."""
+    return key.rsplit("/", 1)[-1]
+
+
+def _update(net: Net, rule: AbstractSpatial, scheme: object, case: Case, layer: str) -> dict[str, Tensor]:
+    made = learnt(net, rule, scheme, *case.input(steps=4), LinearLoss())  # type: ignore[arg-type]
+    return {name: value for name, value in made.items() if name.startswith(f"{layer}.")}
+
+
+def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _independent_of_layers_above(make: Make, *, feedback_too: bool) -> bool:
+    for case in LEARNING:
+        for scheme in SCHEMES:
+            for n, layer in enumerate(case.net().hidden):
+                made = []
+                for replaced in (False, True):
+                    net, rule = case.net(), make()
+                    assert_alive(net, case.input(steps=4)[0])
+                    rule.attach(net, seed=5)
+                    if replaced:
+                        for k, above in enumerate(net.all[n + 1 :]):
+                            _unrelated(above.weight, 40 + k)
+                        for k, (key, tensor) in enumerate(rule.tensors.items()):
+                            if feedback_too and _owner(key) != layer.name:
+                                _unrelated(tensor, 80 + k)
+                    made.append(_update(net, rule, scheme, case, layer.name))
+                    assert all(value.abs().max() > 0 for value in made[-1].values())
+                if not _same(*made):
+                    return False
+    return True
+
+
+def _independent_of_a_swap(make: Make) -> bool:
+    """Ordinary surrogates: forward weights above a layer are replaced once the forward pass has been."""
+    for case in (dataclasses.replace(DENSE, text="F14-F12-F10-F4"), CONV):
+        for n, layer in enumerate(case.net().hidden):
+            made = []
+            for swapped in (False, True):
+                net, rule = case.net(), make()
+                x, _ = case.input(steps=4)
+                assert_alive(net, x)
+                rule.attach(net, seed=5)
+
+                class Swapping(LinearLoss):
+                    def error(self, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+                        if swapped:  # noqa: B023
+                            for k, above in enumerate(net.all[n + 1 :]):  # noqa: B023
+                                _unrelated(above.weight.data, 40 + k)
+                        return super().error(out, target, steps)
+
+                x, target = case.input(steps=4)
+                ThroughTime().learn(net, x, target, Swapping(), rule)
+                made.append({k: v for k, v in gradients(net).items() if k.startswith(f"{layer.name}.")})
+            if not _same(*made):
+                return False
+    return True
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No noise: every normal or uniform draw gives 0."""
+
+    def zeros(*size: object, generator: object = None, **more: object) -> Tensor:
+        return torch.zeros(*size, **more)  # type: ignore[arg-type]
+
+    def zeros_like(like: Tensor, **more: object) -> Tensor:
+        return torch.zeros_like(like)
+
+    with (
+        mock.patch.object(torch, "randn", zeros),
+        mock.patch.object(torch, "rand", zeros),
+        mock.patch.object(torch, "randn_like", zeros_like),
+        mock.patch.object(torch, "rand_like", zeros_like),
+    ):
+        yield
+
+
+def probe(net: Net, rule: AbstractSpatial) -> list[Tensor]:
+    """The feedback as it is used: what is in the slots, and the errors seeded for a fixed output error."""
+    with torch.no_grad():
+        made = [rule.slot(layer, layer.effective_weight()) for layer in net.fed_back]
+        outs = [torch.ones(2, 3, *layer.output_shape, dtype=torch.float64) for layer in net.all]
+        error = torch.linspace(-1, 1, 2 * 3 * net.classes, dtype=torch.float64).view(2, 3, net.classes)
+        _, seeds = rule.roots(net, outs, error)
+        return [t.clone() for t in (*made, *seeds) if t is not None]
+
+
+def _nothing_crosses_afterwards(make: Make) -> bool:
+    ends = []
+    for seed in (3, 4):
+        net, rule = DENSE.net(seed), make()
+        rule.attach(net, seed=5)
+        # A copy made at attachment is none of this claim's business: start both from the same feedback.
+        twin = make()
+        twin.attach(DENSE.net(3), seed=5)
+        if Claim.FIXED_FEEDBACK in rule.claims:
+            rule.load_tensors(twin.tensors)
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+        for step in range(3):
+            for n, p in enumerate(net.parameters()):
+                p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + n), dtype=p.dtype)
+            optimiser.step()
+            with _silence():
+                rule.after(net, optimiser, step)
+        ends.append(probe(net, rule))
+    return all(torch.allclose(a, b, rtol=1e-10, atol=1e-10) for a, b in zip(*ends, strict=True))
+
+
+def no_transport(make: Make) -> bool:
+    return (
+        _independent_of_layers_above(make, feedback_too=False)
+        and _independent_of_a_swap(make)
+        and _nothing_crosses_afterwards(make)
+    )
+
+
+def unlocked(make: Make) -> bool:
+    return _independent_of_layers_above(make, feedback_too=True)
+
+
+def exact(make: Make) -> bool:
+    for case in (DENSE, CASES["conv, soft, attached, average and max pool, groups, stride"]):
+        net, rule = case.net(), make()
+        rule.attach(net, seed=5)
+        with torch.no_grad():
+            for k, layer in enumerate(net.all):
+                layer.weight.add_(
+                    0.3
+                    * layer.weight.std()
+                    * torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(k)).double()
+                )
+        x, target = case.input()
+        assert_alive(net, x)
+        loss = StepwiseLoss(mse_share=0.3)
+        got, want = learnt(net, rule, ThroughTime(), x, target, loss), plain_autograd(net, x, target, loss)
+        if got.keys() != want.keys() or not all(torch.allclose(got[k], want[k], rtol=1e-9, atol=1e-12) for k in want):
+            return False
+    return True
+
+
+def _train(make: Make, steps: int = 4) -> Iterator[tuple[Net, AbstractSpatial]]:
+    """A net and its rule before, and after each of some large training steps (large enough to turn signs)."""
+    net, rule = DENSE.net(), make()
+    rule.attach(net, seed=5)
+    trainer = Trainer(net, rule, Trace(), lr=2.0)
+    yield net, rule
+    for step in range(steps):
+        x, target = DENSE.input(steps=4, seed=step)
+        if step == 0:
+            assert_alive(net, x)
+        trainer.update(x, target)
+        yield net, rule
+
+
+def fixed_feedback(make: Make) -> bool:
+    before: tuple[list[Tensor], dict[str, Tensor]] | None = None
+    for net, rule in _train(make):
+        now = probe(net, rule), {name: tensor.clone() for name, tensor in rule.tensors.items()}
+        if before is None:
+            before = now
+        elif not (all(map(torch.equal, now[0], before[0])) and _same(now[1], before[1])):
+            return False
+    return True
+
+
+def hidden_frozen(make: Make) -> bool:
+    net, rule = DENSE.net(), make()
+    rule.attach(net, seed=5)
+    start = parameters(net)
+    trainer = Trainer(net, rule, Trace(), lr=0.5)
+    for step in range(3):
+        x, target = DENSE.input(steps=4, seed=step)
+        assert_alive(net, x)
+        trainer.scheme.learn(net, x, target, trainer.loss, rule)
+        if any(p.grad is not None for layer in net.hidden for p in layer.parameters()):
+            return False
+        trainer.apply()
+    now = parameters(net)
+    assert not torch.equal(now["readout.weight"], start["readout.weight"])
+    return all(torch.equal(now[k], start[k]) for k in start if not k.startswith("readout."))
+
+
+def second_phase(make: Make) -> bool:
+    moved, cost = [], Cost()
+    for replaced in (False, True):
+        net, rule = DENSE.net(), make()
+        rule.attach(net, seed=5)
+        if replaced:
+            for k, layer in enumerate(net.fed_back):
+                _unrelated(layer.weight, 40 + k)
+        before = {name: tensor.clone() for name, tensor in rule.tensors.items()}
+        cost = rule.after(net, torch.optim.SGD(net.parameters(), lr=0.1), 0)
+        moved.append({name: rule.tensors[name] - before[name] for name in before})
+    return bool(cost.random_numbers) and not _same(*moved)
+
+
+MEASURES: dict[Claim, Callable[[Make], bool]] = {
+    Claim.EXACT: exact,
+    Claim.NO_TRANSPORT: no_transport,
+    Claim.FIXED_FEEDBACK: fixed_feedback,
+    Claim.UNLOCKED: unlocked,
+    Claim.HIDDEN_FROZEN: hidden_frozen,
+    Claim.SECOND_PHASE: second_phase,
+}

@@ -1,0 +1,131 @@
+"""Compiled kernels give the numbers of eager ones, bit for bit; where they cannot be had, that is said and changes nothing.
+
+A cold compile takes seconds, so the grid is a handful of pairs that together meet every surrogate, both resets, attached
+and detached, and chunk lengths 1, 6, 8 and 11.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import assert_rate
+
+from aplysia.neurons.lif import LIF
+from aplysia.nets.zoo import build
+from aplysia.ops import backend
+from aplysia.ops.backend import CompilerMissingWarning, compiled_kernels, compiler_problem, kernels
+from aplysia.ops.scan import AbstractReset, Dynamics, HardReset, SoftReset, lif_scan
+from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
+
+needs_compiler = pytest.mark.skipif(compiler_problem() is not None, reason=f"kernels cannot be compiled: {compiler_problem()}")
+
+# torch.compile itself warns, depending on version, about things that are none of ours.
+quiet_compile = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*:UserWarning:torch", "ignore::FutureWarning")
+
+
+def numbers(d: Dynamics, steps: int, batch: int, *, through_time: bool, dtype: torch.dtype) -> list[torch.Tensor]:
+    source = torch.Generator().manual_seed(steps * 100 + batch)
+    currents = (torch.randn(steps, batch, 33, generator=source) + 0.5).to(dtype).requires_grad_()
+    v = (0.3 * torch.randn(batch, 33, generator=source)).to(dtype).requires_grad_()
+    spikes, last = lif_scan(d, currents, v, through_time=through_time)
+    assert_rate(spikes.detach())
+    by_s = torch.randn(spikes.shape, generator=source).to(dtype)
+    made = [spikes.detach(), last.detach()]
+    if through_time:
+        by_v = torch.randn(last.shape, generator=source).to(dtype)
+        made += torch.autograd.grad((spikes, last), (currents, v), (by_s, by_v))
+    else:
+        made += torch.autograd.grad(spikes, (currents,), by_s)
+    with torch.no_grad():
+        made += lif_scan(d, currents, v, through_time=through_time)
+    return made
+
+
+@needs_compiler
+@quiet_compile
+@pytest.mark.parametrize(
+    ("surrogate", "reset", "detached", "steps", "through_time"),
+    [
+        (Sigmoid(), SoftReset(), True, 6, True),
+        (Arctan(), HardReset(value=0.1), False, 1, True),
+        (Triangle(width=2.0), SoftReset(amount=0.4), False, 11, True),
+        (Rectangle(width=2.5), HardReset(), True, 8, True),
+        (Sigmoid(slope=3.0), HardReset(), True, 6, False),
+    ],
+    ids=lambda value: repr(value),
+)
+def test_compiled_equals_eager_bit_for_bit(
+    surrogate: AbstractSurrogate, reset: AbstractReset, detached: bool, steps: int, through_time: bool
+) -> None:
+    """Forward and backward, and for batches of other sizes from the same kernel."""
+    d = Dynamics(0.7, 0.8, surrogate, reset, detached)
+    for batch in (4, 3, 64, 1):
+        eager = numbers(d, steps, batch, through_time=through_time, dtype=torch.float32)
+        with kernels(compiled=True) as really:
+            assert really
+            compiled = numbers(d, steps, batch, through_time=through_time, dtype=torch.float32)
+        for a, b in zip(eager, compiled, strict=True):
+            assert torch.equal(a, b)
+
+
+@needs_compiler
+@quiet_compile
+def test_a_net_trains_to_the_same_weights_compiled() -> None:
+    def trained() -> list[torch.Tensor]:
+        net = build("F20-F4", (12,), neuron=LIF(), seed=1)
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.5)
+        source = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            x = torch.rand(6, 5, 12, generator=source) * 2
+            out = net(x)
+            assert_rate(out.outs[0].detach())
+            torch.nn.functional.cross_entropy(out.outs[-1].mean(0), torch.arange(5) % 4).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        return [p.detach().clone() for p in net.parameters()]
+
+    eager = trained()
+    with kernels(compiled=True):
+        compiled = trained()
+    assert all(torch.equal(a, b) for a, b in zip(eager, compiled, strict=True))
+
+
+def _hide_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+
+
+def test_without_a_compiler_kernels_run_eager_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    d = Dynamics(0.7, 0.8, Sigmoid(slope=1.25), SoftReset(), True)
+    want = numbers(d, 6, 4, through_time=True, dtype=torch.float32)
+    _hide_compilers(monkeypatch)
+    with pytest.warns(CompilerMissingWarning, match=r"no C\+\+ compiler") as caught, kernels(compiled=True) as really:
+        assert really is False
+        assert not compiled_kernels()
+        got = numbers(d, 6, 4, through_time=True, dtype=torch.float32)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
+
+
+def test_a_compiler_named_in_the_environment_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    _hide_compilers(monkeypatch)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no-such-compiler" in (compiler_problem() or "")
+    monkeypatch.setattr(backend.shutil, "which", lambda name: f"/somewhere/{name}")
+    assert compiler_problem() is None
+
+
+def test_the_switch_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "compiler_problem", lambda: None)
+    assert not compiled_kernels()
+    with kernels(compiled=True):
+        assert compiled_kernels()
+        with kernels(compiled=False) as really:
+            assert really is False
+            assert not compiled_kernels()
+        assert compiled_kernels()
+    with pytest.raises(ZeroDivisionError), kernels(compiled=True):
+        raise ZeroDivisionError
+    assert not compiled_kernels()
