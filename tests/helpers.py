@@ -9,7 +9,7 @@ import itertools
 import pkgutil
 from abc import ABC
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -25,11 +25,11 @@ import aplysia.credit.temporal
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
 from aplysia.errors import PairError
-from aplysia.neurons.integrator import Integrator
-from aplysia.neurons.lif import LIF
 from aplysia.nets.layer import AveragePool, Layer
 from aplysia.nets.net import Input, Net, steps_of
 from aplysia.nets.zoo import build
+from aplysia.neurons.integrator import Integrator
+from aplysia.neurons.lif import LIF
 from aplysia.ops.geometry import Conv2d
 from aplysia.ops.scan import HardReset, SoftReset
 from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
@@ -60,14 +60,14 @@ def finals(module: ModuleType, base: type) -> list[type]:
 def _choices(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
     """The defaults, and every other object a setting may hold (a magnitude, an update): found, not listed."""
     options: list[list[tuple[str, str, Any]]] = []
-    for field in dataclasses.fields(kind):
-        if not field.init or field.default_factory is dataclasses.MISSING:
+    for item in dataclasses.fields(kind):
+        if not item.init or item.default_factory is dataclasses.MISSING:
             continue
-        base = next((b for b in type(field.default_factory()).__mro__[1:] if ABC in b.__bases__), None)
+        base = next((b for b in type(item.default_factory()).__mro__[1:] if ABC in b.__bases__), None)
         if base is None:
             continue
         module = importlib.import_module(base.__module__)
-        options.append([(field.name, choice.__name__, choice) for choice in finals(module, base)])
+        options.append([(item.name, choice.__name__, choice) for choice in finals(module, base)])
     for picked in itertools.product(*options):
         yield "-".join([kind.__name__, *(name for _, name, _ in picked)]), {key: choice() for key, _, choice in picked}
 
@@ -106,7 +106,7 @@ class Case:
     text: str
     input_shape: tuple[int, ...]
     neuron: LIF
-    readout: Integrator = Integrator()
+    readout: Integrator = field(default_factory=Integrator)
     standardise: bool = False
     gain: float = 1.0
     weights: float = 1.6

@@ -33,8 +33,8 @@ from aplysia.credit.contract import AbstractLoss, AbstractSpatial
 from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.temporal.through_time import ThroughTime
 from aplysia.credit.temporal.trace import Trace
-from aplysia.neurons.integrator import Integrator
 from aplysia.nets.net import Net
+from aplysia.neurons.integrator import Integrator
 from aplysia.ops.surrogate import Rectangle
 from aplysia.types import Claim, Cost
 

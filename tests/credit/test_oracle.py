@@ -27,8 +27,8 @@ from helpers import (
 from oracles import SGD
 
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
-from aplysia.neurons.lif import LIF
 from aplysia.nets.net import steps_of
+from aplysia.neurons.lif import LIF
 from aplysia.types import Claim
 
 

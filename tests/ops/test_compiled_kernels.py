@@ -1,7 +1,11 @@
-"""Compiled kernels give the numbers of eager ones, bit for bit; where they cannot be had, that is said and changes nothing.
+"""Compiled kernels give the numbers of eager ones; where they cannot be had, that is said and changes nothing.
+
+Bit for bit, in both directions, wherever only sums, products and comparisons are involved: the whole forward pass, and the
+backward pass of every surrogate but `Sigmoid`. There the exponential of a vector lane and that of a scalar (which the two
+use for different elements at the end of an array) may differ in the last bit.
 
 A cold compile takes seconds, so the grid is a handful of pairs that together meet every surrogate, both resets, attached
-and detached, and chunk lengths 1, 6, 8 and 11.
+and detached, and blocks of 1, 3, 6 and 8 steps (11 = 8 + 3).
 """
 
 from __future__ import annotations
@@ -10,35 +14,38 @@ import pytest
 import torch
 from helpers import assert_rate
 
-from aplysia.neurons.lif import LIF
 from aplysia.nets.zoo import build
+from aplysia.neurons.lif import LIF
 from aplysia.ops import backend
 from aplysia.ops.backend import CompilerMissingWarning, compiled_kernels, compiler_problem, kernels
 from aplysia.ops.scan import AbstractReset, Dynamics, HardReset, SoftReset, lif_scan
 from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
 
-needs_compiler = pytest.mark.skipif(compiler_problem() is not None, reason=f"kernels cannot be compiled: {compiler_problem()}")
+needs_compiler = pytest.mark.skipif(
+    compiler_problem() is not None, reason=f"kernels cannot be compiled: {compiler_problem()}"
+)
 
 # torch.compile itself warns, depending on version, about things that are none of ours.
-quiet_compile = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*:UserWarning:torch", "ignore::FutureWarning")
+quiet_compile = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:.*:UserWarning:torch", "ignore::FutureWarning"
+)
 
 
-def numbers(d: Dynamics, steps: int, batch: int, *, through_time: bool, dtype: torch.dtype) -> list[torch.Tensor]:
+def numbers(
+    d: Dynamics, steps: int, batch: int, *, through_time: bool
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Spikes and membrane, and the gradients by everything."""
     source = torch.Generator().manual_seed(steps * 100 + batch)
-    currents = (torch.randn(steps, batch, 33, generator=source) + 0.5).to(dtype).requires_grad_()
-    v = (0.3 * torch.randn(batch, 33, generator=source)).to(dtype).requires_grad_()
+    currents = (torch.randn(steps, batch, 33, generator=source) + 0.5).requires_grad_()
+    v = (0.3 * torch.randn(batch, 33, generator=source)).requires_grad_()
     spikes, last = lif_scan(d, currents, v, through_time=through_time)
     assert_rate(spikes.detach())
-    by_s = torch.randn(spikes.shape, generator=source).to(dtype)
-    made = [spikes.detach(), last.detach()]
+    by_s, by_v = torch.randn(spikes.shape, generator=source), torch.randn(last.shape, generator=source)
     if through_time:
-        by_v = torch.randn(last.shape, generator=source).to(dtype)
-        made += torch.autograd.grad((spikes, last), (currents, v), (by_s, by_v))
+        backward = torch.autograd.grad((spikes, last), (currents, v), (by_s, by_v))
     else:
-        made += torch.autograd.grad(spikes, (currents,), by_s)
-    with torch.no_grad():
-        made += lif_scan(d, currents, v, through_time=through_time)
-    return made
+        backward = torch.autograd.grad(spikes, (currents,), by_s)
+    return [spikes.detach(), last.detach()], list(backward)
 
 
 @needs_compiler
@@ -49,30 +56,50 @@ def numbers(d: Dynamics, steps: int, batch: int, *, through_time: bool, dtype: t
         (Sigmoid(), SoftReset(), True, 6, True),
         (Arctan(), HardReset(value=0.1), False, 1, True),
         (Triangle(width=2.0), SoftReset(amount=0.4), False, 11, True),
-        (Rectangle(width=2.5), HardReset(), True, 8, True),
-        (Sigmoid(slope=3.0), HardReset(), True, 6, False),
+        (Rectangle(width=2.5), HardReset(), True, 1, True),
+        (Arctan(alpha=1.5), HardReset(), True, 6, False),
     ],
     ids=lambda value: repr(value),
 )
-def test_compiled_equals_eager_bit_for_bit(
+def test_compiled_equals_eager(
     surrogate: AbstractSurrogate, reset: AbstractReset, detached: bool, steps: int, through_time: bool
 ) -> None:
     """Forward and backward, and for batches of other sizes from the same kernel."""
     d = Dynamics(0.7, 0.8, surrogate, reset, detached)
     for batch in (4, 3, 64, 1):
-        eager = numbers(d, steps, batch, through_time=through_time, dtype=torch.float32)
+        forward, backward = numbers(d, steps, batch, through_time=through_time)
         with kernels(compiled=True) as really:
             assert really
-            compiled = numbers(d, steps, batch, through_time=through_time, dtype=torch.float32)
-        for a, b in zip(eager, compiled, strict=True):
+            compiled_forward, compiled_backward = numbers(d, steps, batch, through_time=through_time)
+        for a, b in zip(forward, compiled_forward, strict=True):
             assert torch.equal(a, b)
+        for a, b in zip(backward, compiled_backward, strict=True):
+            assert a.abs().max() > 0
+            if isinstance(surrogate, Sigmoid):
+                torch.testing.assert_close(a, b, rtol=1e-6, atol=3e-7)
+            else:
+                assert torch.equal(a, b)
+
+
+@needs_compiler
+@quiet_compile
+def test_a_process_may_use_any_number_of_kernels() -> None:
+    """The compiler allows 8 variants of one piece of code; every neuron and chunk length is a piece of its own."""
+    currents, v = torch.randn(2, 40) + 0.5, torch.zeros(40)
+    for n in range(12):
+        d = Dynamics(0.5, 0.5 + 0.05 * n, Triangle(), SoftReset(), True)
+        want = lif_scan(d, currents, v, through_time=False)
+        assert_rate(want[0])
+        with kernels(compiled=True):
+            got = lif_scan(d, currents, v, through_time=False)
+        assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
 
 
 @needs_compiler
 @quiet_compile
 def test_a_net_trains_to_the_same_weights_compiled() -> None:
     def trained() -> list[torch.Tensor]:
-        net = build("F20-F4", (12,), neuron=LIF(), seed=1)
+        net = build("F20-F4", (12,), neuron=LIF(surrogate=Triangle()), seed=1)
         optimiser = torch.optim.SGD(net.parameters(), lr=0.5)
         source = torch.Generator().manual_seed(0)
         for _ in range(3):
@@ -98,15 +125,16 @@ def _hide_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_compiler_kernels_run_eager_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     d = Dynamics(0.7, 0.8, Sigmoid(slope=1.25), SoftReset(), True)
-    want = numbers(d, 6, 4, through_time=True, dtype=torch.float32)
+    want = numbers(d, 6, 4, through_time=True)
     _hide_compilers(monkeypatch)
-    with pytest.warns(CompilerMissingWarning, match=r"no C\+\+ compiler") as caught, kernels(compiled=True) as really:
-        assert really is False
-        assert not compiled_kernels()
-        got = numbers(d, 6, 4, through_time=True, dtype=torch.float32)
+    with pytest.warns(CompilerMissingWarning, match=r"no C\+\+ compiler") as caught:  # noqa: PT031, SIM117
+        with kernels(compiled=True) as really:
+            assert really is False
+            assert not compiled_kernels()
+            got = numbers(d, 6, 4, through_time=True)
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
+    assert all(torch.equal(a, b) for n in (0, 1) for a, b in zip(want[n], got[n], strict=True))
 
 
 def test_a_compiler_named_in_the_environment_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:

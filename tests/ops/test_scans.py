@@ -39,7 +39,9 @@ def some(steps: int, d: Dynamics) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("steps", LENGTHS)
 @pytest.mark.parametrize("leak", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("mode", ["no gradient", "through time", "instant"])
-def test_forward_equals_the_loop_bit_for_bit_in_every_mode(reset: AbstractReset, steps: int, leak: float, mode: str) -> None:
+def test_forward_equals_the_loop_bit_for_bit_in_every_mode(
+    reset: AbstractReset, steps: int, leak: float, mode: str
+) -> None:
     d = Dynamics(leak, 0.8, Sigmoid(), reset, True)
     currents, v = some(steps, d)
     currents.requires_grad_(mode != "no gradient")

@@ -34,7 +34,12 @@ def parts(name: str, *, bias: bool = True) -> tuple[AbstractGeometry, Tensor, Te
     geometry, drive_shape, weight_shape = GEOMETRIES[name]
     drive = torch.randn(drive_shape, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(weight_shape, dtype=torch.float64, requires_grad=True)
-    return geometry, drive, weight, torch.randn(weight_shape[0], dtype=torch.float64, requires_grad=True) if bias else None
+    return (
+        geometry,
+        drive,
+        weight,
+        torch.randn(weight_shape[0], dtype=torch.float64, requires_grad=True) if bias else None,
+    )
 
 
 @each_geometry
@@ -84,7 +89,7 @@ def test_an_empty_slot_sends_no_error_and_still_updates(name: str) -> None:
 
 
 def test_another_outer_makes_the_update() -> None:
-    geometry, x, w, b = parts("dense")
+    _, x, w, b = parts("dense")
     seen = []
 
     def outer(delta: Tensor, pre: Tensor, shape: torch.Size) -> Tensor:
@@ -102,7 +107,7 @@ def test_another_outer_makes_the_update() -> None:
 
 
 def test_no_gradient_reaches_what_is_put_into_the_slots() -> None:
-    geometry, x, w, b = parts("dense")
+    _, x, w, b = parts("dense")
     feedback, pre = torch.randn_like(w).requires_grad_(), torch.randn_like(x).requires_grad_()
     synapse(x, w, b, feedback=feedback, pre=pre).sum().backward()
     assert feedback.grad is None

@@ -9,11 +9,11 @@ from aplysia.train.recipe import Recipe
 
 
 def cifar10_conv_s() -> Recipe:
-    """32C3-64C3-P2-128C3-P2-F10 with standardised weights, T = 4: the size a CPU can train."""
+    """Three convolutions with standardised weights, T = 4: the size a CPU can train."""
     return Recipe(
         name="cifar10-conv-s",
         data=Cifar10(),
-        net="32C3-64C3-A2-128C3-A2-F10",
+        net="32C3-A2-64C3-A2-128C3-A2-F10",
         steps=4,
         batch_size=128,
         epochs=30,
