@@ -31,7 +31,9 @@ def accuracy_table(folder: Path) -> list[str]:
     for rule in sorted(runs, key=mean, reverse=True):
         found = [100 * run["test_accuracy"] for run in runs[rule]]
         spread = f"± {statistics.stdev(found):.2f}" if len(found) > 1 else "(one run: not an accuracy claim)"
-        moved = sum(run["transport"]["words"] for run in runs[rule]) / sum(run["transport"]["words_bp"] for run in runs[rule])
+        moved = sum(run["transport"]["words"] for run in runs[rule]) / sum(
+            run["transport"]["words_bp"] for run in runs[rule]
+        )
         seeds = ", ".join(str(run["seed"]) for run in sorted(runs[rule], key=lambda run: run["seed"]))
         lines.append(f"| `{rule}` | {statistics.mean(found):.2f} {spread} ({len(found)}) | {moved:g} | {seeds} |")
     example = next(iter(runs.values()))[0]
@@ -50,18 +52,29 @@ def speed_table(stored: dict) -> list[str]:
     lines = []
     for key in [k for k in stored if k.startswith("T")]:
         race = stored[key]
-        lines += [f"### T = {race['steps']}", "", "| | samples/s | × best peer | × best peer as documented |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"### T = {race['steps']}",
+            "",
+            "| | samples/s | × best peer | × best peer as documented |",
+            "| --- | --- | --- | --- |",
+        ]
         for name, speed in sorted(race["samples_per_second"].items(), key=lambda item: -item[1]):
             ratio = race["ratio_to_best_peer"].get(name)
             documented = race["ratio_to_best_peer_as_documented"].get(name)
             lines.append(f"| {name} | {speed:,.0f} | " + (f"{ratio:.2f} | {documented:.2f} |" if ratio else "| |"))
-        lines += ["", f"Best peer: {race['best_peer']}; as documented: {race['best_peer_as_documented']}. Medians of {race['rounds']} rounds.", ""]
+        lines += [
+            "",
+            f"Best peer: {race['best_peer']}; as documented: {race['best_peer_as_documented']}. Medians of {race['rounds']} rounds.",
+            "",
+        ]
     if "peak_memory_bytes" in stored:
         table = stored["peak_memory_bytes"]
         steps = list(next(iter(table.values())))
         lines += ["### Peak memory of a step above the idle process, MB", "", "| T | " + " | ".join(steps) + " |"]
         lines += ["| --- |" + " --- |" * len(steps)]
-        lines += [f"| {name} | " + " | ".join(f"{row[t] / 1e6:.1f}" for t in steps) + " |" for name, row in table.items()]
+        lines += [
+            f"| {name} | " + " | ".join(f"{row[t] / 1e6:.1f}" for t in steps) + " |" for name, row in table.items()
+        ]
         lines.append("")
     return lines
 

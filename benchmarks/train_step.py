@@ -14,15 +14,16 @@ process before its first step.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -242,10 +243,18 @@ def memory_of(name: str, steps: int) -> int:
     temporal = {"trace_chunk_1": schemes.Trace(chunk=1), "bptt": schemes.ThroughTime()}[name]
     ours(rules.Symmetric(), temporal, 1)()  # libraries and optimiser state are there before we look
     step = ours(rules.Symmetric(), temporal, steps)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far (Linux)
+    before = _status("VmRSS")
     for _ in range(2):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(key: str) -> int:
+    """Bytes of an entry of this process's status."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return int(line.split()[1]) * 1024
 
 
 def memory(lengths: list[int]) -> dict[str, dict[int, int]]:

@@ -25,7 +25,12 @@ def commands(document: str) -> list[str]:
 
 def run(command: str, cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)], cwd=cwd, capture_output=True, text=True, timeout=300, env=dict(os.environ)
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=dict(os.environ),
     )
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     return done.stdout

@@ -12,7 +12,7 @@ import torch
 from helpers import CASES, DENSE, Case, assert_alive, each_case, expanded
 from torch import Tensor
 
-from aplysia.errors import DataError
+from aplysia.errors import DataError, RecipeError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, chunks, steps_of
 from aplysia.nets.route import Route
@@ -21,6 +21,12 @@ from aplysia.neurons.base import AbstractNeuron, State
 from aplysia.neurons.lif import LIF
 from aplysia.ops.geometry import Dense
 from aplysia.types import Held
+
+
+def test_two_layers_of_one_name_are_refused() -> None:
+    layer = build("F4-F3", (5,)).all[0]
+    with pytest.raises(RecipeError, match="different names"):
+        Net([layer, layer])
 
 
 def test_running_one_net_never_changes_another() -> None:

@@ -121,7 +121,7 @@ def test_a_held_input_equals_the_same_input_written_out(name: str, bias: bool, s
     """With coefficients c: δ[t] is paired with c[t]·x in the weight, and with 1 in the bias."""
     geometry, x, w, b = parts(name, bias=bias)
     c = torch.rand(steps, dtype=torch.float64) + 0.5
-    got = hold(synapse(x, w, geometry=geometry), b, c, geometry)
+    got = hold(synapse(x, w, geometry=geometry), b, c.tolist(), geometry)
     want = [plain(geometry, x, w, b) for _ in range(steps)]
     torch.testing.assert_close(got, torch.stack(want), rtol=1e-12, atol=1e-12)
     delta = torch.randn_like(got)
@@ -136,5 +136,5 @@ def test_a_held_input_equals_the_same_input_written_out(name: str, bias: bool, s
 def test_a_bias_does_not_change_the_callers_current() -> None:
     value, bias = torch.randn(3, 4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     before = value.clone()
-    hold(value, bias, torch.ones(2, dtype=torch.float64), Dense())
+    hold(value, bias, [1.0, 1.0], Dense())
     assert torch.equal(value, before)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import aplysia
+from aplysia.credit.contract import error_by_autograd
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
 from aplysia.credit.temporal.trace import EveryStep, Trace
 from aplysia.errors import AplysiaError, PairError, RecipeError, TrainingError
@@ -43,7 +44,9 @@ def test_every_field_of_a_recipe_can_be_written_down(name: str) -> None:
 
 def test_settings_reach_the_parts_in_any_order() -> None:
     for order in (1, -1):
-        settings = ["rule=direct_feedback", "rule.scale=0.5", "neuron.reset=hard", "temporal.update=every_step"][::order]
+        settings = ["rule=direct_feedback", "rule.scale=0.5", "neuron.reset=hard", "temporal.update=every_step"][
+            ::order
+        ]
         recipe = override(find("digits-mlp"), settings, AXES)
         assert recipe.rule == aplysia.rules.DirectFeedback(scale=0.5)
         assert encode(recipe, AXES)["neuron"]["reset"]["kind"] == "hard"
@@ -53,7 +56,16 @@ def test_settings_reach_the_parts_in_any_order() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("steps", 0), ("batch_size", 0), ("epochs", -1), ("validation", 1.0), ("dropout", 1.0), ("gain", 0.0), ("clip", 0.0), ("seed", -1)],
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("epochs", -1),
+        ("validation", 1.0),
+        ("dropout", 1.0),
+        ("gain", 0.0),
+        ("clip", 0.0),
+        ("seed", -1),
+    ],
 )
 def test_values_out_of_range_are_refused_by_key(key: str, value: float) -> None:
     with pytest.raises(RecipeError, match=f"^{key}: expected"):
@@ -80,7 +92,8 @@ def test_update_is_learn_step_after() -> None:
     nets = [net(), net()]
     optimisers = [torch.optim.SGD(n.parameters(), lr=0.1) for n in nets]
     first, second = (
-        aplysia.Learner(n, rule=aplysia.rules.FeedbackAlignment(), optimiser=o, seed=1) for n, o in zip(nets, optimisers, strict=True)
+        aplysia.Learner(n, rule=aplysia.rules.FeedbackAlignment(), optimiser=o, seed=1)
+        for n, o in zip(nets, optimisers, strict=True)
     )
     for _ in range(3):
         first.update(x, y)
@@ -100,14 +113,18 @@ def test_clipping_bounds_the_step() -> None:
         trained, rule=aplysia.rules.Symmetric(), optimiser=torch.optim.SGD(trained.parameters(), lr=1.0), clip=1e-3
     )
     learner.update(x, y)
-    moved = math.sqrt(sum(float((p.detach() - b).square().sum()) for p, b in zip(trained.parameters(), before, strict=True)))
+    moved = math.sqrt(
+        sum(float((p.detach() - b).square().sum()) for p, b in zip(trained.parameters(), before, strict=True))
+    )
     assert 0.5e-3 < moved <= 1.001e-3
 
 
 def test_the_cost_adds_up() -> None:
     x, y = batch()
     trained = net()
-    learner = aplysia.Learner(trained, rule=aplysia.rules.Symmetric(), optimiser=torch.optim.SGD(trained.parameters(), lr=0.1))
+    learner = aplysia.Learner(
+        trained, rule=aplysia.rules.Symmetric(), optimiser=torch.optim.SGD(trained.parameters(), lr=0.1)
+    )
     for _ in range(5):
         learner.update(x, y)
     words = 5 * (12 * 12 + 3 * 12)
@@ -115,7 +132,9 @@ def test_the_cost_adds_up() -> None:
     assert (Cost(words=None) + Cost(words=3)).words is None
 
 
-@pytest.mark.parametrize("temporal", [aplysia.temporal.Trace(), aplysia.temporal.Traceless(), aplysia.temporal.ThroughTime(truncation=2)])
+@pytest.mark.parametrize(
+    "temporal", [aplysia.temporal.Trace(), aplysia.temporal.Traceless(), aplysia.temporal.ThroughTime(truncation=2)]
+)
 def test_a_loss_known_only_at_the_end_is_refused_online(temporal: aplysia.AbstractTemporal) -> None:
     trained = net()
     with pytest.raises(PairError, match="known only at the end"):
@@ -140,6 +159,18 @@ def test_the_stepwise_loss_is_what_its_docstring_says() -> None:
             mse = sum((float(o[k]) - (k == int(y[b]))) ** 2 for k in range(4)) / 4
             total += ((1 - c) * ce + c * mse) / 3 / 5
     assert float(StepwiseLoss(mse_share=c).value(out, y, 3)) == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_closed_form_of_the_error_is_autograds(share: float) -> None:
+    source = torch.Generator().manual_seed(0)
+    out = torch.randn(3, 5, 4, generator=source, dtype=torch.float64) * 3
+    y = torch.tensor([0, 3, 1, 1, 2])
+    loss = StepwiseLoss(mse_share=share)
+    (value, error), (want, derivative) = loss.error(out, y, 7), error_by_autograd(loss, out, y, 7)
+    torch.testing.assert_close(value, want, rtol=1e-12, atol=0)
+    torch.testing.assert_close(error, derivative, rtol=1e-12, atol=1e-16)
+    assert float(derivative.abs().max()) > 1e-3
 
 
 def test_nan_weights_are_named_even_when_the_loss_is_fine() -> None:

@@ -54,12 +54,17 @@ class AbstractLoss(ABC):
         """The loss of a chunk of outputs `[K, B, C]` out of `steps` in all, for labels `[B]`; averaged over the batch."""
 
     def error(self, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """The loss and its derivative by the outputs, `[K, B, C]`."""
-        leaf = out.detach().requires_grad_()
-        with torch.enable_grad():
-            loss = self.value(leaf, target, steps)
-        (error,) = torch.autograd.grad(loss, leaf)
-        return loss.detach(), error
+        """The loss and its derivative by the outputs, `[K, B, C]`; may be replaced by a closed form."""
+        return error_by_autograd(self, out, target, steps)
+
+
+def error_by_autograd(loss: AbstractLoss, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """The loss of a chunk and its derivative by the outputs."""
+    leaf = out.detach().requires_grad_()
+    with torch.enable_grad():
+        value = loss.value(leaf, target, steps)
+    (error,) = torch.autograd.grad(value, leaf)
+    return value.detach(), error
 
 
 @dataclass(kw_only=True)

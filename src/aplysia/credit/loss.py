@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,6 +40,25 @@ class StepwiseLoss(AbstractLoss):
         if self.mse_share:
             loss = loss + self.mse_share * F.mse_loss(flat, F.one_hot(labels, out.shape[-1]).to(out.dtype))
         return loss * share
+
+    @torch.no_grad()
+    def error(self, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """In closed form, which takes a third of autograd's time:
+
+        ∂L/∂o_k[t] = [ (1 − c)·(softmax_k(o[t]) − 1[k = y]) + (2c/C)·(o_k[t] − 1[k = y]) ] / (T·B)
+        """
+        c, (_, batch, classes) = self.mse_share, out.shape
+        share = 1.0 / (steps * batch)
+        answer = target.expand(len(out), batch).unsqueeze(-1)
+        logarithms = torch.log_softmax(out, -1)
+        value = logarithms.gather(-1, answer).sum() * (-(1.0 - c) * share)
+        error = logarithms.exp_().mul_((1.0 - c) * share)
+        hit = -(1.0 - c) * share
+        if c:
+            distance = out.scatter_add(-1, answer, torch.full_like(out[..., :1], -1.0))
+            value = value + distance.square().sum() * (c * share / classes)
+            error.add_(distance, alpha=2.0 * c * share / classes)
+        return value, error.scatter_add_(-1, answer, torch.full_like(out[..., :1], hit))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,7 +160,11 @@ class Layer(nn.Module):
         before = self.neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
         out, after = self.neuron.scan(currents, before, through_time=route.through_time)
         # Per sample and step first: a float32 sum over a whole chunk would no longer be an exact integer.
-        spikes = out.detach().flatten(2).sum(2).sum(dtype=torch.float64) if self.neuron.spiking else out.new_zeros(()).double()
+        spikes = (
+            out.detach().flatten(2).sum(2).sum(dtype=torch.float64)
+            if self.neuron.spiking
+            else out.new_zeros(()).double()
+        )
         mask = state.mask
         if self.dropout > 0.0 and route.generator is not None and self.neuron.spiking:
             if mask is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aplysia.errors import DataError
+from aplysia.errors import DataError, RecipeError
 from aplysia.nets.layer import Layer, LayerState
 from aplysia.nets.route import Route
 from aplysia.rng import generator
@@ -57,6 +57,11 @@ class Net(nn.Module):
 
     def __init__(self, layers: Iterable[Layer], *, seed: int = 0) -> None:
         super().__init__()
+        layers = list(layers)
+        if len({layer.name for layer in layers}) < len(layers):
+            raise RecipeError(
+                "net", expected="layers of different names", got=f"{[layer.name for layer in layers]}", fix="rename one"
+            )
         self.layers = nn.ModuleDict({layer.name: layer for layer in layers})
         with torch.no_grad():
             for layer in self.all:

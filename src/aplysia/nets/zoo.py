@@ -62,14 +62,18 @@ def parse(text: str) -> list[_Spec]:
         else:
             if specs and specs[-1].kernel is None:
                 raise _problem(text, f"'{token}' behind a dense layer", "convolutions before the first dense layer")
-            options = {o[0]: int(o[1:]) for o in re.findall(r"[spg]\d+", match["options"])}
+            given = re.findall(r"[spg]\d+", match["options"])
+            options = {o[0]: int(o[1:]) for o in given}
+            if len(options) < len(given):
+                raise _problem(text, f"'{token}', which says something twice", "each of s, p and g at most once")
             specs.append(_Spec(token, tuple(pools), int(match["channels"]), int(match["kernel"]), options))
         pools = []
     if not specs or specs[-1].kernel is not None or pools:
         raise _problem(
             text, f"'{text.rsplit('-', maxsplit=1)[-1]}' at the end", "a dense readout such as F10 at the end"
         )
-    if any(s.channels == 0 or s.kernel == 0 for s in specs):
+    sizes = [n for s in specs for n in (s.channels, s.kernel, s.options.get("s"), *(pool.size for pool in s.pools))]
+    if 0 in sizes:
         raise _problem(text, "a size of 0", "sizes of at least 1")
     return specs
 

@@ -174,7 +174,8 @@ class _Instant(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slopes,) = ctx.saved_tensors
-        return None, gradients[0] * slopes, None
+        # In place: the slopes are ours and serve once. A second backward is refused by autograd's own version check.
+        return None, slopes.mul_(gradients[0]), None
 
 
 def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) -> tuple[Tensor, Tensor]:

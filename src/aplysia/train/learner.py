@@ -65,13 +65,14 @@ class Learner:
             target: labels `[B]`.
         """
         device = self.net.readout.weight.device
+        drops = any(layer.dropout for layer in self.net.hidden)
         return self.temporal.learn(
             self.net,
             x,
             target,
             self.loss,
             self.rule,
-            generator=generator(device, self.seed, "dropout", self.steps),
+            generator=generator(device, self.seed, "dropout", self.steps) if drops else None,
             apply=self._apply if self.temporal.updates_inside else None,
         )
 

@@ -105,7 +105,8 @@ class KolenPollack(AbstractChained):
 
 def _spread(kind: type[torch.optim.Optimizer], group: dict[str, object]) -> float:
     """How much the steps on two different weights differ when their gradients are equal, over three steps."""
-    options = {k: v for k, v in group.items() if k not in ("params", "initial_lr")}
+    # At the rate 1, since at a rate near 0 (a warm-up) nothing would show.
+    options = {k: v for k, v in group.items() if k not in ("params", "initial_lr")} | {"lr": 1.0}
     pair = [torch.tensor([w], dtype=torch.float64, requires_grad=True) for w in (0.75, -2.5)]
     try:
         probe = kind([{**options, "params": pair}])  # type: ignore[call-arg]

@@ -97,4 +97,5 @@ class WeightMirror(AbstractChained):
         """Σ of x² reaching each tap for x = 1: the divisor that makes E[y ⊗ x] equal W (1 for dense weights)."""
         ones = torch.ones(1, *layer.drive_shape, dtype=layer.weight.dtype, device=layer.weight.device)
         out = torch.ones(1, *layer.output_shape, dtype=layer.weight.dtype, device=layer.weight.device)
-        return layer.geometry.outer(out, ones, layer.weight.shape)
+        # A tap that only ever sees padding has no pairs; its weight acts on nothing, and its mirror may be 0.
+        return layer.geometry.outer(out, ones, layer.weight.shape).clamp_(min=1.0)

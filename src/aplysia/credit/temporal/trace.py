@@ -85,6 +85,7 @@ def check_online(name: str, loss: AbstractLoss) -> None:
 
 
 def check_chunk(chunk: int | None) -> None:
+    """Refuse a chunk without steps."""
     if chunk is not None and chunk < 1:
         raise RecipeError(
             "temporal.chunk", expected="at least 1, or none", got=repr(chunk), fix=f"use none for {_CHUNK}"
