@@ -64,7 +64,8 @@ def speed_table(stored: dict) -> list[str]:
             lines.append(f"| {name} | {speed:,.0f} | " + (f"{ratio:.2f} | {documented:.2f} |" if ratio else "| |"))
         lines += [
             "",
-            f"Best peer: {race['best_peer']}; as documented: {race['best_peer_as_documented']}. Medians of {race['rounds']} rounds.",
+            f"Best peer: {race['best_peer']}; as documented: {race['best_peer_as_documented']}.",
+            f"Medians of {race['rounds']} rounds.",
             "",
         ]
     if "peak_memory_bytes" in stored:
@@ -90,8 +91,8 @@ def main() -> None:
             "## One training step beside the peers",
             "",
             f"784-800-800-10 LIF, batch {stored['batch']}, constant input, SGD with momentum, torch {stored['torch']}, "
-            f"{stored['threads']} threads, all in one process and interleaved (`benchmarks/train_step.py`). *Hoisted* peers pass "
-            "the constant input through the first layer once, as Aplysia does, which their documentation does not do.",
+            f"{stored['threads']} threads, all in one process and interleaved (`benchmarks/train_step.py`). *Hoisted* peers "
+            "pass the constant input through the first layer once, as Aplysia does, which their documentation does not do.",
             "",
             *speed_table(stored),
         ]

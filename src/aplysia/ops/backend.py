@@ -2,7 +2,9 @@
 
 Both compute the same, so this is a matter of speed and no part of a recipe's meaning. On a CPU spikes, membranes and the
 backward passes of the triangle, arctan and rectangle surrogates are equal bit for bit; the sigmoid's backward pass agrees to
-the last place, since the two sides evaluate the exponential of the last few elements of an array differently. Compiling costs seconds once per process and kernel; short runs do better without.
+the last place, since the two sides evaluate the exponential of the last few elements of an array differently.
+
+Compiling costs seconds once per process and kernel; short runs do better without.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 
 
 class CompilerMissingWarning(UserWarning):
-    """Compiled kernels were asked for and cannot be had; the run goes on with eager ones and the same numbers."""
+    """Compiled kernels were asked for and cannot be had; the run goes on with eager ones, which compute the same."""
 
 
 _state = {"compiled": False}
@@ -49,7 +51,9 @@ def kernels(*, compiled: bool) -> Iterator[bool]:
     Falls back to eager, with one `CompilerMissingWarning`, where no compiler is found.
     """
     if compiled and (problem := compiler_problem()):
-        warnings.warn(f"kernels run eager, with the same numbers: {problem}", CompilerMissingWarning, stacklevel=3)
+        warnings.warn(
+            f"kernels run eager, which computes the same, slower: {problem}", CompilerMissingWarning, stacklevel=3
+        )
         compiled = False
     before = _state["compiled"]
     _state["compiled"] = compiled

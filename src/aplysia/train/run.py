@@ -149,7 +149,7 @@ class Run:
         wanted = recipe.compiled if recipe.compiled is not None else work > _COMPILE_FROM
         with contextlib.ExitStack() as stack:
             if wanted and (problem := compiler_problem()):
-                progress.warn(f"kernels: eager, with the same numbers, since there is {problem}")
+                progress.warn(f"kernels: eager, which computes the same, slower, since there is {problem}")
                 wanted = False
             compiled = stack.enter_context(kernels(compiled=wanted))
             if compiled:
