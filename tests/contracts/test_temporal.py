@@ -50,9 +50,9 @@ def test_a_late_loss_is_taken_only_by_a_scheme_that_waits_for_the_end(scheme_nam
     rule = attach("Symmetric", net)
 
     class Watching(StepwiseLoss):
-        def value(self, out: torch.Tensor, target: torch.Tensor, steps: int) -> torch.Tensor:
+        def error(self, out: torch.Tensor, target: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
             seen.append((len(out), steps))
-            return super().value(out, target, steps)
+            return super().error(out, target, steps)
 
     scheme.learn(net, x, target, Watching(), rule, apply=lambda: None)
     assert sum(n for n, _ in seen) == 7
