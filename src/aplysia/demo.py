@@ -137,7 +137,7 @@ def _show(rows: list[Row], samples: int, seconds: float, out: Path | None) -> No
         )
     table(
         cells,
-        ["rule", "test accuracy %, mean ± sd (n)", "expected", "", "weight bits moved, of BP's"],
+        ["rule", "test accuracy %, mean ± sd (n)", "expected", "verdict", "weight bits moved, of BP's"],
         f"digits, 8 epochs, {seconds:.0f} s",
     )
     if out is not None:
