@@ -37,7 +37,7 @@ def test_a_run_prints_an_epoch_a_line_and_leaves_a_whole_folder(tmp_path: Path) 
     said = aplysia("run", "digits-mlp", *FAST, "--out", "r", cwd=tmp_path)
     assert re.search(r"^epoch 1/1  loss \d\.\d+  train \d+\.\d %  val \d+\.\d %  lr 0\.2 .* samples/s", said, re.M)
     assert re.search(r"^test accuracy \d+\.\d\d%", said, re.M)
-    wanted = {"recipe.json", "run.json", "metrics.jsonl", "summary.json", "checkpoint.safetensors", "model.safetensors"}
+    wanted = {"recipe.json", "run.json", "metrics.jsonl", "summary.json", "ledger.json", "model.safetensors"}
     left = {p.name for p in (tmp_path / "r").iterdir()}
     assert wanted <= left
     assert any(name.startswith("events.out.tfevents") for name in left)

@@ -100,6 +100,9 @@ class Run:
             tested = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed)
         self.folder.save_model(dict(trainer.learner.net.state_dict()))
         self.summary = self._summary(trainer, tested, last)
+        self.folder.write_json(
+            "ledger.json", {"steps": trainer.learner.steps, "transport": asdict(trainer.learner.cost)}
+        )
         self.folder.write_json("run.json", facts | {"compiled_kernels": compiled, "finished": now()})
         self.folder.write_json("summary.json", self.summary)
         return self.summary
