@@ -44,3 +44,18 @@ def every_nth(labels: Tensor, n: int) -> tuple[Tensor, Tensor]:
     for label in labels.unique().tolist():
         chosen[(labels == label).nonzero().flatten()[n - 1 :: n]] = True
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
+
+
+def channel_statistics(split: Split, scale: float) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of the scaled values, over all samples and places; std at least 1e-3."""
+    channels = split.inputs.shape[-3]
+    total = torch.zeros(channels, dtype=torch.float64)
+    squares, count = torch.zeros(channels, dtype=torch.float64), 0
+    for part in split.inputs.split(1024):
+        values = part.double().flatten(0, -4).transpose(0, 1).flatten(1).cpu() * scale
+        total += values.sum(1)
+        squares += values.square().sum(1)
+        count += values.shape[1]
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0.0).sqrt().clamp(min=1e-3)
+    return mean.tolist(), std.tolist()

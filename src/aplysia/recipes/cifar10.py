@@ -13,10 +13,11 @@ def cifar10_conv_s() -> Recipe:
     return Recipe(
         name="cifar10-conv-s",
         data=Cifar10(),
-        net="32C3-A2-64C3-A2-128C3-A2-F10",
+        net="32C3s2-64C3-A2-128C3-A2-F10",
         steps=4,
         batch_size=128,
         epochs=30,
+        normalise=True,
         standardise=True,
         gain=2.74,
         augment=(RandomCrop(padding=4), RandomFlip(), Cutout(size=8)),

@@ -29,6 +29,7 @@ def fmnist_conv() -> Recipe:
         steps=6,
         batch_size=128,
         epochs=10,
+        normalise=True,
         standardise=True,
         gain=2.74,
         optimiser=SGD(lr=0.1),

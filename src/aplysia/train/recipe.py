@@ -49,6 +49,8 @@ class Recipe:
         epochs: passes over the training set.
         optimiser: and its learning rate.
         schedule: factor on the learning rate by epoch.
+        normalise: subtract the training set's mean and divide by its standard deviation, per channel; what standardised
+            weights need, whose rows sum to zero. Not for encoders that take values as probabilities.
         augment: transformations of training images, in order.
         validation: share of the training set held out; 0: none.
         bias, standardise, gain, dropout: see `aplysia.nets.layer.Layer`.
@@ -71,6 +73,7 @@ class Recipe:
     epochs: int = 10
     optimiser: AbstractOptimiser = field(default_factory=SGD)
     schedule: AbstractSchedule = field(default_factory=Cosine)
+    normalise: bool = False
     augment: tuple[AbstractAugmentation, ...] = ()
     validation: float = 0.1
     bias: bool = True

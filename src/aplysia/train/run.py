@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aplysia.data.base import Bundle
+from aplysia.data.base import Bundle, Split
 from aplysia.data.loader import Loader
 from aplysia.data.root import data_root
-from aplysia.data.splits import train_validation
+from aplysia.data.splits import channel_statistics, train_validation
 from aplysia.errors import RunError
 from aplysia.ops.backend import compiler_problem, kernels
 from aplysia.plugins import name_of
@@ -123,14 +123,16 @@ class Run:
             seed=recipe.seed,
         )
 
-        def plain(split: Any) -> Loader:
-            return Loader(
-                split.to(self.device), max(256, recipe.batch_size), seed=recipe.seed, scale=bundle.scale, shuffle=False
-            )
+        mean, std = channel_statistics(train, bundle.scale) if recipe.normalise else (None, None)
 
-        batches = Loader(
-            train.to(self.device), recipe.batch_size, seed=recipe.seed, scale=bundle.scale, augmentations=recipe.augment
-        )
+        def loader(split: Split, size: int, **options: Any) -> Loader:
+            on_device = split.to(self.device)
+            return Loader(on_device, size, seed=recipe.seed, scale=bundle.scale, mean=mean, std=std, **options)
+
+        def plain(split: Split) -> Loader:
+            return loader(split, max(256, recipe.batch_size), shuffle=False)
+
+        batches = loader(train, recipe.batch_size, augmentations=recipe.augment)
         trainer = Trainer(
             learner,
             batches,
