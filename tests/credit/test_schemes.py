@@ -23,8 +23,9 @@ from helpers import (
 from oracles import SGD
 
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
+from aplysia.credit.temporal.online import EveryStep
 from aplysia.credit.temporal.through_time import ThroughTime
-from aplysia.credit.temporal.trace import EveryStep, Trace
+from aplysia.credit.temporal.trace import Trace
 from aplysia.credit.temporal.traceless import Traceless
 from aplysia.errors import PairError, RecipeError
 

@@ -11,7 +11,8 @@ import torch
 import aplysia
 from aplysia.credit.contract import error_by_autograd
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
-from aplysia.credit.temporal.trace import EveryStep, Trace
+from aplysia.credit.temporal.online import EveryStep
+from aplysia.credit.temporal.trace import Trace
 from aplysia.errors import AplysiaError, PairError, RecipeError, TrainingError
 from aplysia.recipes import find, recipes
 from aplysia.train.codec import decode, encode, override

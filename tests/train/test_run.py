@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from aplysia.credit.spatial.kolen_pollack import KolenPollack
 from aplysia.credit.spatial.sign_symmetric import RedrawnMagnitude, SignSymmetric
 from aplysia.credit.spatial.weight_mirror import WeightMirror
-from aplysia.credit.temporal.trace import EveryStep, Trace
+from aplysia.credit.temporal.online import EveryStep
+from aplysia.credit.temporal.trace import Trace
 from aplysia.data.augment import RandomCrop
 from aplysia.data.encode import Poisson
 from aplysia.errors import RunError, TrainingError
