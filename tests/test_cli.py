@@ -147,6 +147,16 @@ def test_a_tiny_folder_in_the_right_format_trains(tmp_path: Path, fashion: Path)
     assert "test accuracy" in said
 
 
+def test_data_check_tells_whole_from_missing_by_its_exit_status(tmp_path: Path) -> None:
+    (tmp_path / "data" / "CIFAR10" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "data" / "CIFAR10" / "test" / "cat").mkdir(parents=True)
+    assert "no checksum known" in aplysia("data", "check", "cifar10", "--data", "data", cwd=tmp_path)
+    command = [sys.executable, "-m", "aplysia", "data", "check", "mnist", "--data", "data"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stdout.count("missing") == 4
+
+
 def damage_truncated(raw: Path) -> None:
     path = raw / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:200])
