@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 FAST = ["--epochs", "1", "--set", "net=F16-F10"]
 
@@ -148,8 +149,10 @@ def test_a_tiny_folder_in_the_right_format_trains(tmp_path: Path, fashion: Path)
 
 
 def test_data_check_tells_whole_from_missing_by_its_exit_status(tmp_path: Path) -> None:
-    (tmp_path / "data" / "CIFAR10" / "train" / "cat").mkdir(parents=True)
-    (tmp_path / "data" / "CIFAR10" / "test" / "cat").mkdir(parents=True)
+    for part in ("train", "test"):
+        folder = tmp_path / "data" / "CIFAR10" / part / "cat"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(folder / "one.png")
     assert "no checksum known" in aplysia("data", "check", "cifar10", "--data", "data", cwd=tmp_path)
     command = [sys.executable, "-m", "aplysia", "data", "check", "mnist", "--data", "data"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
