@@ -24,8 +24,8 @@ class AbstractGeometry(ABC):
     """Three bilinear maps over the samples of a batch; leading axis = samples, time folded into it."""
 
     @abstractmethod
-    def forward(self, drive: Tensor, weight: Tensor) -> Tensor:
-        """W·x, without bias."""
+    def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """W·x, plus a bias `[N]` where there is one."""
 
     @abstractmethod
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
@@ -37,7 +37,7 @@ class AbstractGeometry(ABC):
 
     @abstractmethod
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
-        """value + bias, in place where the value is our own."""
+        """value + bias."""
 
     @abstractmethod
     def bias_gradient(self, delta: Tensor) -> Tensor:
@@ -52,8 +52,8 @@ class AbstractGeometry(ABC):
 class Dense(AbstractGeometry):
     """All to all: drive `[B, M]`, weight `[N, M]`, value `[B, N]`."""
 
-    def forward(self, drive: Tensor, weight: Tensor) -> Tensor:
-        return drive @ weight.t()
+    def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(drive, weight, bias)
 
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
         return delta @ feedback
@@ -62,7 +62,7 @@ class Dense(AbstractGeometry):
         return delta.t() @ pre
 
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
-        return value.add_(bias)
+        return value + bias
 
     def bias_gradient(self, delta: Tensor) -> Tensor:
         return delta.sum(0)
@@ -79,8 +79,8 @@ class Conv2d(AbstractGeometry):
     padding: int = 0
     groups: int = 1
 
-    def forward(self, drive: Tensor, weight: Tensor) -> Tensor:
-        return F.conv2d(drive, weight, stride=self.stride, padding=self.padding, groups=self.groups)
+    def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.conv2d(drive, weight, bias, stride=self.stride, padding=self.padding, groups=self.groups)
 
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
         return conv2d_input(drive_shape, feedback, delta, self.stride, self.padding, 1, self.groups)
@@ -89,7 +89,7 @@ class Conv2d(AbstractGeometry):
         return conv2d_weight(pre, weight_shape, delta, self.stride, self.padding, 1, self.groups)
 
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
-        return value.add_(bias[:, None, None])
+        return value + bias[:, None, None]
 
     def bias_gradient(self, delta: Tensor) -> Tensor:
         return delta.sum((0, 2, 3))

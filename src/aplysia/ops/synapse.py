@@ -34,9 +34,7 @@ class _Synapse(torch.autograd.Function):
         geometry: AbstractGeometry,
         outer: Outer | None,
     ) -> Tensor:
-        value = geometry.forward(drive, weight)
-        if bias is not None:
-            value = geometry.add_bias(value, bias)
+        value = geometry.forward(drive, weight, bias)
         ctx.geometry, ctx.outer = geometry, outer or geometry.outer
         ctx.drive_shape, ctx.weight_shape = drive.shape, weight.shape
         ctx.save_for_backward(feedback, drive if pre is None else pre)
@@ -97,7 +95,7 @@ class _Hold(torch.autograd.Function):
     ) -> Tensor:
         ctx.geometry, ctx.weights = geometry, weights
         if bias is not None:
-            value = geometry.add_bias(value.clone(), bias)
+            value = geometry.add_bias(value, bias)
         return value.expand(len(weights), *value.shape)
 
     @staticmethod
