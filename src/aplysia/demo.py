@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import resources
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -90,25 +93,29 @@ def run_demo(*, seeds: int = 3, out: Path | None = None) -> list[Row]:
         "64-128-128-10 LIF, T = 6, eligibility traces",
         highlight=False,
     )
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in rules}
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the net is so small that a second thread costs more than it brings
-    try:
-        with ExitStack() as stack:
-            folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            columns = TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            bar = stack.enter_context(Progress(*columns, console=console, transient=True))
-            task = bar.add_task("", total=len(rules) * seeds)
-            for seed in range(seeds):
-                for name, rule in rules.items():
-                    bar.update(task, description=name)
-                    place = folder / f"{name.replace(', ', '-')}-s{seed}"
-                    runs[name].append(train(demo_recipe(rule, seed), place))
-                    bar.advance(task)
-                if not console.is_terminal:
-                    console.print(f"seed {seed} done after {time.monotonic() - began:.0f} s", highlight=False)
-    finally:
-        torch.set_num_threads(before)
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    with ExitStack() as stack:
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        columns = TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        bar = stack.enter_context(Progress(*columns, console=console, transient=True))
+        task = bar.add_task("starting", total=len(rules) * seeds)
+        # One process a core with one thread each: the net is so small that a second thread would cost more than it brings.
+        workers = min(len(rules) * seeds, os.cpu_count() or 1, 8)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        jobs = {
+            pool.submit(train, demo_recipe(rule, seed), folder / f"{name.replace(', ', '-')}-s{seed}"): (name, seed)
+            for seed in range(seeds)
+            for name, rule in rules.items()
+        }
+        for job in as_completed(jobs):
+            name, seed = jobs[job]
+            found[name, seed] = job.result()
+            bar.update(task, description=name, advance=1)
+            if not console.is_terminal and len(found) % len(rules) == 0:
+                told = f"{len(found)} of {len(jobs)} runs done after {time.monotonic() - began:.0f} s"
+                console.print(told, highlight=False)
+    runs = {name: [found[name, seed] for seed in range(seeds)] for name in rules}
     rows = [_row(name, done) for name, done in runs.items()]
     _show(rows, TEST_SAMPLES, time.monotonic() - began, out)
     return rows
