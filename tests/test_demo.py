@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from aplysia import demo
-from aplysia.cli import app  # noqa: F401  (the entry point imports without torch; here it must import with it)
 from aplysia.rules import __all__ as rules
 
 
