@@ -17,7 +17,7 @@ from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, chunks, steps_of
 from aplysia.nets.route import Route
 from aplysia.nets.zoo import build
-from aplysia.neurons.base import AbstractNeuron, State
+from aplysia.neurons.base import AbstractStepped, State
 from aplysia.neurons.lif import LIF
 from aplysia.ops.geometry import Dense
 from aplysia.types import Held
@@ -210,7 +210,7 @@ def test_spikes_are_counted_per_layer() -> None:
     assert torch.equal(chunked, done.spikes)
 
 
-class AlwaysFires(AbstractNeuron):
+class AlwaysFires(AbstractStepped):
     """One 1 per unit and step, without the memory."""
 
     spiking: ClassVar[bool] = True

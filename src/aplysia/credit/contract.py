@@ -32,12 +32,14 @@ class Record:
         loss: the loss, summed over time and averaged over the batch, 0-dim.
         spikes: number of spikes per layer, `[L]`.
         slots: places where a spike could have been, per layer (T · B · units).
+        saturated: number of spikes per layer that could not have been earlier, `[L]`; None: no such thing.
     """
 
     logits: Tensor
     loss: Tensor
     spikes: Tensor
     slots: list[int]
+    saturated: Tensor | None = None
 
 
 class AbstractLoss(ABC):
@@ -208,10 +210,22 @@ class AbstractTemporal(ABC):
     Attributes:
         paper: where the scheme comes from.
         summary: one line for `aplysia list temporal`.
+        accepts: the kind of neurons it can train.
     """
 
     paper: ClassVar[Paper]
     summary: ClassVar[str]
+    accepts: ClassVar[str] = "stepped"
+
+    def check_kind(self, net: Net) -> None:
+        """Raise `PairError` where the net's neurons are of another kind than the scheme can train."""
+        if net.kind != self.accepts:
+            raise PairError(
+                f"temporal {type(self).__name__}",
+                expected=f"{self.accepts} neurons",
+                got=f"{type(net.all[0].neuron).__name__}, a {net.kind} neuron",
+                fix="set temporal=spike_time for first-spike neurons, and trace, traceless or through_time for stepped ones",
+            )
 
     @property
     @abstractmethod

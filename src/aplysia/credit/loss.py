@@ -69,3 +69,27 @@ class MeanOutputLoss(AbstractLoss):
 
     def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
         return F.cross_entropy(out.sum(0) / steps, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikeTimeLoss(AbstractLoss):
+    """Cross-entropy of a softmax over negative spike times: the class whose unit fires first wins.
+
+        p_k = softmax_k(−t_k/ξ) = softmax_k(x_k/ξ),    x = T − t; a silent unit counts as firing at the end of the window
+
+    For readouts that fire (`readout=windowed`, `ramp`, ...). As in Mostafa (2018) and Zhou et al. (2021), in linear time.
+
+    Attributes:
+        scale: ξ > 0, in units of time: differences much larger than it are certain decisions.
+    """
+
+    per_step: ClassVar[bool] = True
+
+    scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0.0:
+            raise RecipeError("loss.scale", expected="a number > 0", got=repr(self.scale), fix="use 0.1")
+
+    def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
+        return F.cross_entropy(out.flatten(0, 1) / self.scale, target.repeat(len(out))) * (len(out) / steps)

@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from aplysia.errors import DataError
+from aplysia.errors import DataError, RecipeError
 from aplysia.types import Held
 
 _FRAMES = 5  # dimensions of a batch of frames
@@ -82,3 +82,42 @@ class Poisson(AbstractEncoder):
         probability = (self.gain * x).clamp(0, 1)
         drawn = torch.rand((steps, *x.shape), generator=generator, device=x.device, dtype=x.dtype)
         return (drawn < probability).to(x.dtype)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FirstSpike(AbstractEncoder):
+    """Time to first spike: the brighter, the earlier.
+
+        t = T·(1 − x)   for 0 < x ≤ 1,   no spike for x = 0;   as earliness T − t = T·x
+
+    One window for the whole image, so T of the recipe (`steps`) is 1. Pixels must lie in [0, 1]: mean and deviation taken off
+    would move spikes out of the window.
+
+    Attributes:
+        window: T, the length of the first layer's input window.
+    """
+
+    window: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.window < float("inf")):
+            raise RecipeError("encoder.window", expected="a number > 0", got=repr(self.window), fix="use 1.0")
+
+    def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
+        if x.ndim == _FRAMES or steps != 1:
+            raise DataError(
+                "FirstSpike encoder",
+                expected="images, and one window (steps=1)",
+                got="frames of events" if x.ndim == _FRAMES else f"steps={steps}",
+                fix="set steps=1" if x.ndim != _FRAMES else "use the Direct encoder and stepped neurons",
+            )
+        low, high = torch.stack(torch.aminmax(x)).tolist()
+        if not (low >= 0 and high <= 1):  # written so that NaN is refused too
+            raise DataError(
+                "FirstSpike encoder",
+                expected="pixels from 0 (no spike) to 1 (spike at once), so that spikes lie inside the window",
+                got=f"values from {low:.3g} to {high:.3g}",
+                fix="set normalise=false, and mend the data if it holds NaN",
+            )
+        return (x if self.window == 1.0 else x * self.window).unsqueeze(0)

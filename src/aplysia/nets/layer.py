@@ -1,19 +1,25 @@
-"""One layer: pool → synapse → neuron → (dropout, gain). It runs K steps at once, time folded into the batch."""
+"""One layer: pool → synapse → neuron → (dropout, gain). It runs K steps at once, time folded into the batch.
+
+A layer of first-spike neurons takes and gives earliness `[1, B, …]`: its one "step" is one window.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aplysia.errors import RecipeError
+from aplysia.nets.initial import Law
 from aplysia.nets.route import Route
-from aplysia.neurons.base import AbstractNeuron, State
+from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, State
+from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense
-from aplysia.ops.synapse import hold, synapse
+from aplysia.ops.synapse import Connection, hold, synapse
 from aplysia.types import Held
 
 
@@ -29,7 +35,7 @@ class AveragePool:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Maximum over k × k windows; on spikes, an OR."""
+    """Maximum over k × k windows; on spikes an OR, on earliness the earliest spike."""
 
     size: int
 
@@ -58,6 +64,18 @@ class LayerState:
         return self if self.neuron is None else replace(self, neuron=tuple(v.detach() for v in self.neuron))
 
 
+class Counts(NamedTuple):
+    """Of one chunk, 0-dim each, exact integers in floating point.
+
+    Attributes:
+        spikes: fired.
+        saturated: fired as early as a unit can.
+    """
+
+    spikes: Tensor
+    saturated: Tensor
+
+
 class Layer(nn.Module):
     """Weights and a neuron.
 
@@ -73,7 +91,10 @@ class Layer(nn.Module):
             (Brock et al. 2021; in spiking nets OTTT, Xiao et al. 2022).
         gain: factor on the output; 2.74 goes with standardised weights and keeps the variance of rare spikes near 1.
         dropout: probability that a unit is silenced for a whole sequence while learning.
-        init_std: standard deviation of the initial weights.
+        law: of the initial weights.
+
+    Raises:
+        RecipeError: a part that has no meaning for this kind of neuron.
     """
 
     def __init__(
@@ -89,11 +110,13 @@ class Layer(nn.Module):
         standardise: bool = False,
         gain: float = 1.0,
         dropout: float = 0.0,
-        init_std: float = 1.0,
+        law: Law = Law(0.0, 1.0),
     ) -> None:
         super().__init__()
+        if isinstance(neuron, AbstractFirstSpike):
+            _check_first_spike(name, neuron, pools, gain, dropout)
         self.name, self.geometry, self.neuron, self.pools = name, geometry, neuron, pools
-        self.gain, self.dropout, self.init_std = gain, dropout, init_std
+        self.gain, self.dropout, self.law = gain, dropout, law
         self.weight = nn.Parameter(torch.empty(weight_shape))
         self.bias = nn.Parameter(torch.zeros(weight_shape[0])) if bias else None
         self.weight_gain = nn.Parameter(torch.ones(weight_shape[0])) if standardise else None
@@ -133,8 +156,8 @@ class Layer(nn.Module):
 
     def draw_weight(self, generator: torch.Generator) -> Tensor:
         """A fresh stored weight from the initial law, on the layer's device; the draw itself is the same on any device."""
-        drawn = torch.randn(self.weight.shape, generator=generator) * self.init_std
-        return drawn.to(self.weight)
+        drawn = torch.randn(self.weight.shape, generator=generator) * self.law.std
+        return (drawn + self.law.mean if self.law.mean else drawn).to(self.weight)
 
     @torch.no_grad()
     def draw_effective(self, generator: torch.Generator) -> Tensor:
@@ -144,39 +167,69 @@ class Layer(nn.Module):
 
     def forward(
         self, x: Tensor | Held, state: LayerState | None = None, route: Route | None = None
-    ) -> tuple[Tensor, LayerState, Tensor]:
+    ) -> tuple[Tensor, LayerState, Counts]:
         """Run one chunk.
 
         Args:
-            x: `[K, B, …]`, or a constant input held for K steps.
+            x: `[K, B, …]`, or a constant input held for K steps; for first-spike neurons earliness `[1, B, …]`.
             state: from the chunk before; None at the start of a sequence.
             route: the fillings of the slots.
 
         Returns:
-            the output `[K, B, …]`, the state, and the number of spikes as a 0-dim tensor.
+            the output `[K, B, …]`, the state, and what fired.
         """
         state, route = state or LayerState(), route or Route()
-        currents, carry = self._currents(x, state, route)
-        before = self.neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
-        out, after = self.neuron.scan(currents, before, through_time=route.through_time)
+        if isinstance(self.neuron, AbstractFirstSpike):
+            return self._first_spike(self.neuron, x, route)
+        assert isinstance(self.neuron, AbstractStepped), "a neuron is stepped or first-spike"
+        return self._stepped(self.neuron, x, state, route)
+
+    def _stepped(
+        self, neuron: AbstractStepped, x: Tensor | Held, state: LayerState, route: Route
+    ) -> tuple[Tensor, LayerState, Counts]:
+        currents, carry = self._currents(x, state, route, neuron.decay)
+        before = neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
+        out, after = neuron.scan(currents, before, through_time=route.through_time)
         # Per sample and step first: a float32 sum over a whole chunk would no longer be an exact integer.
-        spikes = (
-            out.detach().flatten(2).sum(2).sum(dtype=torch.float64)
-            if self.neuron.spiking
-            else out.new_zeros(()).double()
-        )
+        spikes = out.detach().flatten(2).sum(2).sum(dtype=torch.float64) if neuron.spiking else _nothing(out).spikes
         mask = state.mask
-        if self.dropout > 0.0 and route.generator is not None and self.neuron.spiking:
+        if self.dropout > 0.0 and route.generator is not None and neuron.spiking:
             if mask is None:
                 keep = torch.rand(out.shape[1:], generator=route.generator, device=out.device) >= self.dropout
                 mask = keep.to(out.dtype) / (1.0 - self.dropout)
             out = out * mask
         if self.gain != 1.0:
             out = out * self.gain
-        return out, LayerState(after, carry, mask), spikes
+        return out, LayerState(after, carry, mask), Counts(spikes, _nothing(out).saturated)
 
-    def _currents(self, x: Tensor | Held, state: LayerState, route: Route) -> tuple[Tensor, Any]:
-        weight, decay = self.effective_weight(), self.neuron.decay
+    def _first_spike(
+        self, neuron: AbstractFirstSpike, x: Tensor | Held, route: Route
+    ) -> tuple[Tensor, LayerState, Counts]:
+        if isinstance(x, Held) or len(x) != 1:
+            steps = x.steps if isinstance(x, Held) else len(x)
+            raise RecipeError(
+                f"layer {self.name}",
+                expected="one window of earliness, [1, B, …], since a first-spike neuron steps through no time",
+                got=f"{steps} steps" + (" of a held current" if isinstance(x, Held) else ""),
+                fix="set steps=1 and encoder=first_spike",
+            )
+        signal = _cut(x, route).squeeze(0)
+        if signal.ndim == 4:
+            # Pools and convolutions on a CPU run several times faster on it.
+            signal = signal.contiguous(memory_format=torch.channels_last)
+        if any(isinstance(pool, AveragePool) for pool in self.pools):
+            # An average over spikes is an average of what each of them drives, not the drive of an average spike.
+            drives = tuple(self.prepare(drive) for drive in neuron.drives(signal))
+        else:
+            drives = neuron.drives(self.prepare(signal))
+        weight = self.effective_weight()
+        feedback = route.feedback(self, weight) if drives[0].requires_grad else None
+        out = neuron.respond(drives, Connection(weight, self.bias, self.geometry, feedback))
+        counts = Counts(*count_spikes(out, neuron.saturation)) if neuron.spiking else _nothing(out)
+        return out.unsqueeze(0), LayerState(), counts
+
+    def _currents(self, x: Tensor | Held, state: LayerState, route: Route, decay: float) -> tuple[Tensor, Any]:
+        weight = self.effective_weight()
         # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
         if isinstance(x, Held):
             drive = self.prepare(_cut(x.value, route))
@@ -193,5 +246,31 @@ class Layer(nn.Module):
         return current.unflatten(0, (steps, batch)), carry
 
 
+def _nothing(out: Tensor) -> Counts:
+    zero = out.new_zeros((), dtype=torch.float64)
+    return Counts(zero, zero)
+
+
 def _cut(x: Tensor, route: Route) -> Tensor:
     return x.detach() if route.cut else x
+
+
+def _check_first_spike(
+    name: str, neuron: AbstractFirstSpike, pools: tuple[Pool, ...], gain: float, dropout: float
+) -> None:
+    wrong = []
+    if gain != 1.0:
+        wrong.append(f"gain={gain:g}, which would push spikes out of their window")
+    if dropout:
+        wrong.append(f"dropout={dropout:g}, which is for stepped neurons")
+    if not neuron.averages and any(isinstance(pool, AveragePool) for pool in pools):
+        wrong.append(f"an average pool, which is not defined in front of {type(neuron).__name__}")
+    if wrong:
+        raise RecipeError(
+            f"layer {name}",
+            expected=f"what first-spike neurons know ({type(neuron).__name__})",
+            got=", and ".join(wrong),
+            fix="leave it out"
+            if len(wrong) == 1 and "pool" not in wrong[0]
+            else "leave these out; pool by maximum (P2)",
+        )

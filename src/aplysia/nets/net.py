@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aplysia.errors import DataError, RecipeError
-from aplysia.nets.layer import Layer, LayerState
+from aplysia.nets.layer import Counts, Layer, LayerState
 from aplysia.nets.route import Route
 from aplysia.rng import generator
 from aplysia.types import Held
@@ -26,11 +26,13 @@ class Pass:
         outs: one `[K, B, …]` per layer, the last one the readout's.
         states: one per layer, for the next chunk.
         spikes: number of spikes per layer `[L]`, exact integers in floating point.
+        saturated: number of spikes per layer that could not have been earlier `[L]`, likewise; 0 for stepped neurons.
     """
 
     outs: list[Tensor]
     states: States
     spikes: Tensor
+    saturated: Tensor
 
 
 def steps_of(x: Input) -> int:
@@ -51,8 +53,11 @@ class Net(nn.Module):
     """Feed-forward layers, the last one the readout.
 
     Args:
-        layers: in order; each one's input shape is the output shape of the one before.
+        layers: in order; each one's input shape is the output shape of the one before, all neurons of one kind.
         seed: of the initial weights. The draw is the same on every device.
+
+    Raises:
+        RecipeError: two layers of one name, or neurons of two kinds.
     """
 
     def __init__(self, layers: Iterable[Layer], *, seed: int = 0) -> None:
@@ -61,6 +66,13 @@ class Net(nn.Module):
         if len({layer.name for layer in layers}) < len(layers):
             raise RecipeError(
                 "net", expected="layers of different names", got=f"{[layer.name for layer in layers]}", fix="rename one"
+            )
+        if len({layer.neuron.kind for layer in layers}) > 1:
+            raise RecipeError(
+                "net",
+                expected="neurons of one kind in all layers",
+                got=", ".join(f"{layer.name}: {type(layer.neuron).__name__} ({layer.neuron.kind})" for layer in layers),
+                fix="give first-spike neurons the readout 'potential' (or themselves), stepped ones 'integrator'",
             )
         self.layers = nn.ModuleDict({layer.name: layer for layer in layers})
         with torch.no_grad():
@@ -86,6 +98,11 @@ class Net(nn.Module):
     def fed_back(self) -> list[Layer]:
         """The layers that own an error slot: all but the first, below which no error is needed."""
         return self.all[1:]
+
+    @property
+    def kind(self) -> str:
+        """The kind of its neurons: stepped or first-spike."""
+        return self.readout.neuron.kind
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -117,14 +134,15 @@ class Net(nn.Module):
         self.check_input(x)
         outs: list[Tensor] = []
         after: States = []
-        spikes = []
+        counts: list[Counts] = []
         signal = x
         for i, layer in enumerate(self.all):
             signal, state, count = layer(signal, None if states is None else states[i], route)
             outs.append(signal)
             after.append(state)
-            spikes.append(count)
-        return Pass(outs, after, torch.stack(spikes))
+            counts.append(count)
+        spikes, saturated = torch.stack([c.spikes for c in counts]), torch.stack([c.saturated for c in counts])
+        return Pass(outs, after, spikes, saturated)
 
     @torch.no_grad()
     def predict(self, x: Input, *, chunk: int = 8) -> tuple[Tensor, Tensor]:

@@ -14,11 +14,13 @@ import re
 from dataclasses import dataclass
 
 from aplysia.errors import RecipeError
+from aplysia.nets.initial import AbstractInitial, He
 from aplysia.nets.layer import AveragePool, Layer, MaxPool, Pool
 from aplysia.nets.net import Net
-from aplysia.neurons.base import AbstractNeuron
+from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
+from aplysia.neurons.potential import Potential
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
 
 _TOKEN = re.compile(
@@ -114,25 +116,25 @@ def build(
     standardise: bool = False,
     gain: float = 1.0,
     dropout: float = 0.0,
+    init: AbstractInitial | None = None,
     seed: int = 0,
 ) -> Net:
-    """A net from its text.
-
-    Hidden weights start as N(0, 2/fan_in), the readout's as N(0, 1/fan_in), biases at 0; with `standardise` the stored
-    weights' scale has no effect.
+    """A net from its text. Biases start at 0.
 
     Args:
         text: see the top of this file.
         input_shape: one sample, `(C, H, W)` or `(M,)`.
         neuron: of the hidden layers; a default `LIF()`.
-        readout: of the last layer; a default `Integrator()` without memory.
+        readout: of the last layer; a default `Integrator()` without memory, or `Potential()` for first-spike neurons.
         bias, standardise, gain, dropout: see `Layer`; the readout is never standardised, scaled or dropped.
+        init: law of the initial weights; He's unless said. With `standardise` their scale has no effect.
         seed: of the initial weights.
 
     Raises:
         RecipeError: a text that names no net for this input.
     """
-    neuron, readout = neuron or LIF(), readout or Integrator()
+    neuron, init = neuron or LIF(), init or He()
+    readout = readout or (Potential() if isinstance(neuron, AbstractFirstSpike) else Integrator())
     specs, layers, shape = parse(text), [], tuple(input_shape)
     for i, spec in enumerate(specs):
         last = i == len(specs) - 1
@@ -150,7 +152,7 @@ def build(
             standardise=standardise and not last,
             gain=1.0 if last else gain,
             dropout=0.0 if last else dropout,
-            init_std=math.sqrt((1.0 if last else 2.0) / fan_in),
+            law=init.law(fan_in, readout=last),
         )
         layers.append(layer)
         shape = layer.output_shape

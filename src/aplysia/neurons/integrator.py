@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from aplysia.errors import RecipeError
-from aplysia.neurons.base import AbstractNeuron, State
+from aplysia.neurons.base import AbstractStepped, State
 from aplysia.ops.scan import leaky_sum
 
 
 @dataclass(frozen=True, kw_only=True)
-class Integrator(AbstractNeuron):
+class Integrator(AbstractStepped):
     """Leaky integrator without a spike.
 
     Attributes:

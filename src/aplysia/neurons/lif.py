@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from aplysia.errors import RecipeError
-from aplysia.neurons.base import AbstractNeuron, State
+from aplysia.neurons.base import AbstractStepped, State
 from aplysia.ops.scan import AbstractReset, Dynamics, SoftReset, lif_scan
 from aplysia.ops.surrogate import AbstractSurrogate, Sigmoid
 
 
 @dataclass(frozen=True, kw_only=True)
-class LIF(AbstractNeuron):
+class LIF(AbstractStepped):
     """Leaky integrate-and-fire.
 
     Attributes:

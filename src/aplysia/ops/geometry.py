@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 
 class AbstractGeometry(ABC):
@@ -83,10 +82,22 @@ class Conv2d(AbstractGeometry):
         return F.conv2d(drive, weight, bias, stride=self.stride, padding=self.padding, groups=self.groups)
 
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
-        return conv2d_input(drive_shape, feedback, delta, self.stride, self.padding, 1, self.groups)
+        # Never read, it only says which order of memory the error is to have: the same as δ's.
+        order = (
+            torch.channels_last if delta.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        )
+        drive = torch.empty(drive_shape, dtype=delta.dtype, device=delta.device, memory_format=order)
+        return self._adjoints(delta, drive, feedback, (True, False, False))[0]
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
-        return conv2d_weight(pre, weight_shape, delta, self.stride, self.padding, 1, self.groups)
+        weight = pre.new_empty(1).expand(weight_shape)
+        return self._adjoints(delta, pre, weight, (False, True, False))[1]
+
+    def _adjoints(self, delta: Tensor, drive: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> list[Tensor]:
+        stride, padding = (self.stride, self.stride), (self.padding, self.padding)
+        return torch.ops.aten.convolution_backward(
+            delta, drive, weight, None, stride, padding, (1, 1), False, (0, 0), self.groups, wanted
+        )
 
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
         return value + bias[:, None, None]

@@ -11,6 +11,7 @@ rule of this field does differently, it does by filling these slots differently.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -86,6 +87,27 @@ def synapse(
     value = _Synapse.apply(drive, weight, bias, feedback, pre, geometry, outer)
     assert isinstance(value, Tensor)
     return value
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One layer's weights with the error slot filled: what a neuron sends its drives through.
+
+    Attributes:
+        weight: as the drive meets it.
+        bias: `[N]` or None.
+        geometry: dense or convolution.
+        feedback: the tensor in the error slot; None: no error leaves.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    geometry: AbstractGeometry
+    feedback: Tensor | None
+
+    def __call__(self, drive: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The current `[B, …]` that a drive makes, plus `bias` (the connection's own is not added by itself)."""
+        return synapse(drive, self.weight, bias, geometry=self.geometry, feedback=self.feedback)
 
 
 class _Hold(torch.autograd.Function):

@@ -41,6 +41,6 @@ def silent_layers(net: Net, rates: dict[str, float]) -> list[str]:
         if layer.neuron.spiking and rates[layer.name] < SILENT:
             said.append(
                 f"layer {layer.name} is silent: it fired in {rates[layer.name]:.2%} of all places this epoch "
-                f"(under {SILENT:.1%}); lower neuron.threshold, raise neuron.leak, or set standardise=true and gain=2.74"
+                f"(under {SILENT:.1%}); {layer.neuron.advice}"
             )
     return said

@@ -54,6 +54,7 @@ class Learner:
         self.steps = 0
         self.cost = Cost()
         rule.check_optimiser(net, optimiser)
+        self.temporal.check_kind(net)
         self.temporal.check(net, self.loss, rule)
         rule.attach(net, seed=seed)
 

@@ -121,3 +121,16 @@ class Step(AbstractSchedule):
 
     def factor(self, epoch: int, epochs: int) -> float:
         return self.gamma ** sum(epoch >= m * epochs for m in self.milestones)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential(AbstractSchedule):
+    """gamma^epoch."""
+
+    gamma: float = 0.999
+
+    def __post_init__(self) -> None:
+        _positive("schedule.gamma", self.gamma)
+
+    def factor(self, epoch: int, epochs: int) -> float:
+        return self.gamma**epoch

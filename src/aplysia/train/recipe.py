@@ -6,16 +6,17 @@ import math
 from dataclasses import dataclass, field, replace
 
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal
-from aplysia.credit.loss import StepwiseLoss
+from aplysia.credit.loss import SpikeTimeLoss, StepwiseLoss
 from aplysia.credit.spatial.symmetric import Symmetric
 from aplysia.credit.temporal.trace import Trace
 from aplysia.data.augment import AbstractAugmentation
 from aplysia.data.base import AbstractDataset, Bundle
-from aplysia.data.encode import AbstractEncoder, Direct
+from aplysia.data.encode import AbstractEncoder, Direct, FirstSpike
 from aplysia.errors import RecipeError
+from aplysia.nets.initial import AbstractInitial, He
 from aplysia.nets.net import Net
 from aplysia.nets.zoo import build, parse
-from aplysia.neurons.base import AbstractNeuron
+from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
 from aplysia.train.optimise import SGD, AbstractOptimiser, AbstractSchedule, Cosine
@@ -53,7 +54,9 @@ class Recipe:
             weights need, whose rows sum to zero. Not for encoders that take values as probabilities.
         augment: transformations of training images, in order.
         validation: share of the training set held out; 0: none.
-        bias, standardise, gain, dropout: see `aplysia.nets.layer.Layer`.
+        bias, standardise, gain, dropout: see `aplysia.nets.layer.Layer`; for first-spike neurons the bias is a trainable
+            threshold.
+        init: law of the initial weights.
         clip: largest gradient norm; None: no clipping.
         seed: of weights, order, augmentation, feedback and noise.
         compiled: compiled kernels; None: where the run is long enough to pay for compiling. No number depends on it.
@@ -80,6 +83,7 @@ class Recipe:
     standardise: bool = False
     gain: float = 1.0
     dropout: float = 0.0
+    init: AbstractInitial = field(default_factory=He)
     clip: float | None = None
     seed: int = 0
     compiled: bool | None = None
@@ -103,11 +107,40 @@ class Recipe:
             raise RecipeError("seed", expected="a whole number ≥ 0", got=repr(self.seed), fix="use 0")
         if not self.neuron.spiking:
             raise RecipeError("neuron", expected="a spiking neuron", got=type(self.neuron).__name__, fix="use lif")
-        if self.readout.spiking:
-            raise RecipeError(
-                "readout", expected="a non-spiking neuron", got=type(self.readout).__name__, fix="use integrator"
-            )
+        self._check_kinds()
         parse(self.net)
+
+    def _check_kinds(self) -> None:
+        """Neurons, readout, scheme and encoder must speak of the same kind of signal; all that does not is named at once."""
+        kind, wrong, cure = self.neuron.kind, [], []
+        first_spike = kind == AbstractFirstSpike.kind
+        if self.readout.kind != kind:
+            wrong.append(f"readout {type(self.readout).__name__} ({self.readout.kind})")
+            cure.append("readout=potential" if first_spike else "readout=integrator")
+        elif self.readout.spiking and not first_spike:
+            wrong.append(f"readout {type(self.readout).__name__}, which spikes")
+            cure.append("readout=integrator")
+        elif self.readout.spiking != isinstance(self.loss, SpikeTimeLoss):
+            wrong.append(f"loss {type(self.loss).__name__} on the readout {type(self.readout).__name__}")
+            cure.append("loss=spike_time" if self.readout.spiking else "loss=stepwise")
+        if self.temporal.accepts != kind:
+            wrong.append(f"temporal {type(self.temporal).__name__} (for {self.temporal.accepts} neurons)")
+            cure.append("temporal=spike_time" if first_spike else "temporal=trace")
+        if isinstance(self.encoder, FirstSpike) != first_spike:
+            wrong.append(f"encoder {type(self.encoder).__name__}")
+            cure.append("encoder=first_spike" if first_spike else "encoder=direct")
+        if first_spike:
+            for key, only in (("steps", 1), ("gain", 1.0), ("dropout", 0.0), ("normalise", False)):
+                if getattr(self, key) != only:
+                    wrong.append(f"{key}={getattr(self, key)}")
+                    cure.append(f"{key}={str(only).lower()}")
+        if wrong:
+            raise RecipeError(
+                f"neuron {type(self.neuron).__name__}",
+                expected=f"parts for {kind} neurons throughout",
+                got="; ".join(wrong),
+                fix="set " + " ".join(cure),
+            )
 
     def build_net(self, bundle: Bundle) -> Net:
         """The untrained net for these data.
@@ -132,6 +165,7 @@ class Recipe:
             standardise=self.standardise,
             gain=self.gain,
             dropout=self.dropout,
+            init=self.init,
             seed=self.seed,
         )
 

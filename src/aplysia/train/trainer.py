@@ -30,6 +30,7 @@ class Tally:
     correct: Tensor
     spikes: Tensor
     slots: Tensor
+    saturated: Tensor
     samples: int = 0
 
     @classmethod
@@ -39,6 +40,7 @@ class Tally:
         return cls(
             torch.zeros((), **zeros),
             torch.zeros((), **zeros),
+            torch.zeros(layers, **zeros),
             torch.zeros(layers, **zeros),
             torch.zeros(layers, **zeros),
         )
@@ -54,16 +56,25 @@ class Tally:
         return correct
 
     def summary(self, net: Net) -> dict[str, Any]:
-        """Loss, accuracy and the firing rate of each spiking layer."""
+        """Loss, accuracy and the firing rate of each spiking layer; for first-spike ones the saturated share too.
+
+        A first-spike layer's rate is the share of its units that fired, over all samples: 1 − rate is the silent share.
+        """
         rates = (self.spikes / self.slots.clamp(min=1)).tolist()
-        return {
+        saturated = (self.saturated / self.slots.clamp(min=1)).tolist()
+        limits = {layer.name: getattr(layer.neuron, "saturation", None) for layer in net.all}
+        extra = {
+            name: share for (name, limit), share in zip(limits.items(), saturated, strict=True) if limit is not None
+        }
+        return ({"saturated": extra} if extra else {}) | {
             "loss": float(self.loss) / max(1, self.samples),
             "accuracy": float(self.correct) / max(1, self.samples),
             "rates": {layer.name: rate for layer, rate in zip(net.all, rates, strict=True) if layer.neuron.spiking},
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"loss": self.loss, "correct": self.correct, "spikes": self.spikes, "slots": self.slots}
+        names = ("loss", "correct", "spikes", "slots", "saturated")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -141,6 +152,8 @@ class Trainer:
             if self.position.batch % CHECK_EVERY == 0 or (look and not bool(record.loss.isfinite())):
                 check_finite(net, record.loss, f"epoch {epoch + 1}, batch {self.position.batch}")
             correct = self.tally.add(record.logits, labels, record.loss, record.spikes, record.slots)
+            if record.saturated is not None:
+                self.tally.saturated += record.saturated
             self.position.samples += len(labels)
             self.position.seconds += time.perf_counter() - began
             if hooks.after_batch(len(labels), record.loss, correct):
@@ -151,7 +164,7 @@ class Trainer:
     def _metrics(self, epoch: int, tally: Tally, lr: float) -> dict[str, Any]:
         done = tally.summary(self.learner.net)
         metrics = {"epoch": epoch + 1, "lr": lr, "train_loss": done["loss"], "train_accuracy": done["accuracy"]}
-        metrics["rates"] = done["rates"]
+        metrics |= {key: done[key] for key in ("rates", "saturated") if key in done}
         if self.validation is not None:
             held_out = evaluate(self.learner, self.validation, self.encoder, self.steps, self.seed)
             metrics |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
