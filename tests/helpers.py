@@ -83,7 +83,9 @@ def variants(package: ModuleType, base: type) -> dict[str, Callable[..., Any]]:
 
 
 RULES: dict[str, Callable[..., AbstractSpatial]] = variants(aplysia.credit.spatial, AbstractSpatial)
-SCHEMES: dict[str, Callable[..., AbstractTemporal]] = variants(aplysia.credit.temporal, AbstractTemporal)
+ALL_SCHEMES: dict[str, Callable[..., AbstractTemporal]] = variants(aplysia.credit.temporal, AbstractTemporal)
+# The schemes for nets that step through time; what others do is tested in tests/first_spike.
+SCHEMES = {name: make for name, make in ALL_SCHEMES.items() if make().accepts == "stepped"}
 SCHEMES["ThroughTime-truncated"] = lambda **more: SCHEMES["ThroughTime"](truncation=3, **more)
 
 SURROGATES: dict[str, AbstractSurrogate] = {
@@ -342,7 +344,7 @@ def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracl
         source = generator("cpu", rule.seed, what, layer.name, step)
         if what == "mirror":
             return torch.randn(rule.samples, *layers[layer.name].drive_shape, generator=source, dtype=torch.float64)  # type: ignore[attr-defined]
-        drawn = (torch.randn(layer.weight.shape, generator=source) * layers[layer.name].init_std).double()
+        drawn = (torch.randn(layer.weight.shape, generator=source) * layers[layer.name].law.std).double()
         gain = None if layer.weight_gain is None else torch.ones_like(layer.weight_gain)
         return dataclasses.replace(layer, weight=drawn, weight_gain=gain).effective()
 

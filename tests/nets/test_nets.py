@@ -234,8 +234,8 @@ def test_spike_counts_stay_exact_beyond_single_precision() -> None:
     layer = Layer("only", Dense(), (1,), (97, 1), AlwaysFires(), bias=False)
     with torch.no_grad():
         layer.weight.zero_()
-    _, _, spikes = layer(Held(torch.zeros(1, 1), steps))
-    assert int(spikes) == 2**24 + 1
+    _, _, counts = layer(Held(torch.zeros(1, 1), steps))
+    assert int(counts.spikes) == 2**24 + 1
 
 
 def test_an_input_that_does_not_fit_is_refused_in_one_sentence() -> None:

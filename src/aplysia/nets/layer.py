@@ -22,6 +22,8 @@ from aplysia.ops.geometry import AbstractGeometry, Dense
 from aplysia.ops.synapse import Connection, hold, synapse
 from aplysia.types import Held
 
+_UNIT = Law(0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class AveragePool:
@@ -110,7 +112,7 @@ class Layer(nn.Module):
         standardise: bool = False,
         gain: float = 1.0,
         dropout: float = 0.0,
-        law: Law = Law(0.0, 1.0),
+        law: Law = _UNIT,
     ) -> None:
         super().__init__()
         if isinstance(neuron, AbstractFirstSpike):
