@@ -71,10 +71,15 @@ class Loader:
             stream = generator(inputs.device, self.seed, "augment", epoch, index)
             for augmentation in self.augmentations:
                 inputs = augmentation(inputs, stream)
+        return self._scaled(inputs), labels
+
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first `count` samples of the split as they lie, neither shuffled nor augmented: a batch that stays the same."""
+        return self._scaled(self.split.inputs[:count]), self.split.labels[:count]
+
+    def _scaled(self, inputs: Tensor) -> Tensor:
         inputs = inputs.to(torch.float32) * self.scale
-        if self._mean is not None and self._std is not None:
-            inputs = (inputs - self._mean) / self._std
-        return inputs, labels
+        return inputs if self._mean is None or self._std is None else (inputs - self._mean) / self._std
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from batch `start` on."""

@@ -124,8 +124,20 @@ class RunFolder:
         write_atomic(path, _json(path, obj, indent=1) + "\n")
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """Add one line; half a line that a killed process left is taken away first."""
-        path = self.path / METRICS
+        """Add the record of an epoch."""
+        self.append(METRICS, record)
+
+    def metrics(self, upto_epoch: int | None = None) -> list[dict[str, Any]]:
+        """The records of the epochs so far; up to and with `upto_epoch` where that is given."""
+        return [r for r in self.records(METRICS) if upto_epoch is None or r["epoch"] <= upto_epoch]
+
+    def trim_metrics(self, epoch: int) -> None:
+        """Forget the records after `epoch`: a resumed run writes them again."""
+        self.trim(METRICS, "epoch", epoch)
+
+    def append(self, name: str, record: Mapping[str, Any]) -> None:
+        """Add one line to a file of records; half a line that a killed process left is taken away first."""
+        path = self.path / name
         line = _json(path, dict(record)) + "\n"
         old = _read(path) if path.exists() else b""
         whole = old.rfind(b"\n") + 1
@@ -133,9 +145,9 @@ class RunFolder:
             os.truncate(path, whole)
         append_whole(path, line.encode())
 
-    def metrics(self, upto_epoch: int | None = None) -> list[dict[str, Any]]:
-        """The records so far, less a half last line; up to and with `upto_epoch` where that is given."""
-        path = self.path / METRICS
+    def records(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a file of records, less a half last one."""
+        path = self.path / name
         lines = _read(path).split(b"\n")[:-1] if path.exists() else []
         records = []
         for number, line in enumerate(lines, 1):
@@ -145,13 +157,13 @@ class RunFolder:
                 raise RunError(
                     f"{path}, line {number}", expected="one JSON object", got="damage", fix="delete that line"
                 ) from error
-        return [r for r in records if upto_epoch is None or r["epoch"] <= upto_epoch]
+        return records
 
-    def trim_metrics(self, epoch: int) -> None:
-        """Forget the records after `epoch`: a resumed run writes them again."""
-        if (self.path / METRICS).exists():
-            kept = self.metrics(epoch)
-            write_atomic(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept))
+    def trim(self, name: str, key: str, last: int) -> None:
+        """Forget the records whose `key` is beyond `last`."""
+        if (self.path / name).exists():
+            kept = [record for record in self.records(name) if record[key] <= last]
+            write_atomic(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
 
     def save_model(self, tensors: Mapping[str, Tensor]) -> None:
         write_atomic(self.path / "model.safetensors", tensors_to_bytes(_plain(tensors), {"format": "pt"}))

@@ -6,6 +6,8 @@ learner.learn(x, y); optimiser.step(); learner.after()
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,7 @@ class Learner:
     Attributes:
         steps: optimiser steps so far.
         cost: what the rule has moved so far.
+        before_upkeep: called once the optimiser has stepped and before the rule does its upkeep; for measurements.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Learner:
         self.clip, self.seed = clip, seed
         self.steps = 0
         self.cost = Cost()
+        self.before_upkeep: Callable[[], None] | None = None
         rule.check_optimiser(net, optimiser)
         self.temporal.check_kind(net)
         self.temporal.check(net, self.loss, rule)
@@ -79,6 +83,8 @@ class Learner:
 
     def after(self) -> Cost:
         """Tell the rule that the optimiser has stepped; clears the gradients."""
+        if self.before_upkeep is not None:
+            self.before_upkeep()
         cost = self.rule.after(self.net, self.optimiser, self.steps)
         self.cost += cost
         self.steps += 1

@@ -58,6 +58,9 @@ class Recipe:
             threshold.
         init: law of the initial weights.
         clip: largest gradient norm; None: no clipping.
+        probe: measure the feedback's alignment with true backpropagation every so many steps, on a fixed batch of training
+            samples (`aplysia.train.alignment`), into `alignment.jsonl`; None: never.
+        probe_samples: size of that batch.
         seed: of weights, order, augmentation, feedback and noise.
         compiled: compiled kernels; None: where the run is long enough to pay for compiling. No number depends on it.
     """
@@ -85,12 +88,14 @@ class Recipe:
     dropout: float = 0.0
     init: AbstractInitial = field(default_factory=He)
     clip: float | None = None
+    probe: int | None = None
+    probe_samples: int = 256
     seed: int = 0
     compiled: bool | None = None
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "epochs"):
-            if getattr(self, key) < 1:
+        for key in ("steps", "batch_size", "epochs", "probe", "probe_samples"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise RecipeError(
                     key, expected="a whole number of at least 1", got=repr(getattr(self, key)), fix="use 1 or more"
                 )

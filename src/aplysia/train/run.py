@@ -21,6 +21,8 @@ from aplysia.data.splits import channel_statistics, train_validation
 from aplysia.errors import RunError
 from aplysia.ops.backend import compiler_problem, kernels
 from aplysia.plugins import name_of
+from aplysia.rng import generator
+from aplysia.train.alignment import measure
 from aplysia.train.codec import encode
 from aplysia.train.folder import RunFolder, flatten, unflatten
 from aplysia.train.health import check_finite, silent_layers
@@ -30,6 +32,9 @@ from aplysia.train.provenance import now, peak_memory_bytes, provenance
 from aplysia.train.recipe import AXES, Recipe
 from aplysia.train.trainer import Hooks, Position, Tally, Trainer, evaluate
 from aplysia.types import Cost
+
+# One object per measurement, see `aplysia.train.alignment`.
+ALIGNMENT = "alignment.jsonl"
 
 # Compiling the scan costs a fresh process 20 to 40 s and saves about 5 ns per neuron and step on a CPU.
 _COMPILE_FROM = 4e9
@@ -95,6 +100,7 @@ class Run:
                 progress.note(f"data: {bundle.caveat}")
             if resumed:
                 progress.note(f"resumed at {resumed}")
+            self._probe(trainer)
             self._train(trainer, progress, events)
             last = self.folder.metrics()[-1]
             tested = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed)
@@ -160,6 +166,23 @@ class Run:
             if compiled:
                 progress.note("kernels: compiled (the first step takes a while)")
             yield compiled
+
+    def _probe(self, trainer: Trainer) -> None:
+        """Have the alignment measured where the recipe asks for it."""
+        recipe, learner = self.recipe, trainer.learner
+        self.folder.trim(ALIGNMENT, "step", learner.steps)
+        if recipe.probe is None:
+            return
+        images, target = trainer.train.first(recipe.probe_samples)
+        x = recipe.encoder(images, recipe.steps, generator(images.device, recipe.seed, "probe"))
+
+        def look() -> None:
+            assert recipe.probe is not None
+            step = learner.steps + 1
+            if step % recipe.probe == 0:
+                self.folder.append(ALIGNMENT, {"step": step, "layers": measure(learner, x, target)})
+
+        learner.before_upkeep = look
 
     def _train(self, trainer: Trainer, progress: Progress, events: Events) -> None:
         net, saved = trainer.learner.net, time.monotonic()
