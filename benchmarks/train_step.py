@@ -14,20 +14,19 @@ process before its first step.
 from __future__ import annotations
 
 import argparse
-import gc
 import itertools
 import json
 import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import interleave
 import torch
 import torch.nn.functional as F
+from interleave import Step
 from torch import nn
 
 import aplysia
@@ -35,7 +34,6 @@ from aplysia.ops.backend import kernels
 from aplysia.types import Held
 
 BATCH, SIZES = 128, (784, 800, 800, 10)
-Step = Callable[[], Any]
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,17 +208,7 @@ def contestants(steps: int) -> tuple[dict[str, Step], dict[str, Step], dict[str,
 def race(steps: int, rounds: int) -> dict[str, Any]:
     """Samples per second of everyone, interleaved; ratios to the best peer and to the best peer as documented."""
     mine, peers, missing = contestants(steps)
-    everyone = {**mine, **peers}
-    for step in everyone.values():
-        for _ in range(3):
-            step()
-    seconds: dict[str, list[float]] = {name: [] for name in everyone}
-    for number in range(rounds):
-        names = list(everyone)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            began = time.perf_counter()
-            everyone[name]()
-            seconds[name].append(time.perf_counter() - began)
+    seconds = interleave.race({**mine, **peers}, rounds)
     speed = {name: BATCH / statistics.median(s) for name, s in seconds.items()}
     result: dict[str, Any] = {"steps": steps, "rounds": rounds, "samples_per_second": speed, "missing": missing}
     for key, pool in (
@@ -230,10 +218,7 @@ def race(steps: int, rounds: int) -> dict[str, Any]:
         if pool:
             best = max(pool, key=lambda name: speed[name])
             result[key.replace("ratio_to_", "")] = best
-            result[key] = {
-                name: statistics.median(b / a for a, b in zip(seconds[name], seconds[best], strict=True))
-                for name in mine
-            }
+            result[key] = {name: interleave.ratio(seconds, best, name) for name in mine}
     return result
 
 
@@ -243,18 +228,7 @@ def memory_of(name: str, steps: int) -> int:
     temporal = {"trace_chunk_1": schemes.Trace(chunk=1), "bptt": schemes.ThroughTime()}[name]
     ours(rules.Symmetric(), temporal, 1)()  # libraries and optimiser state are there before we look
     step = ours(rules.Symmetric(), temporal, steps)
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far (Linux)
-    before = _status("VmRSS")
-    for _ in range(2):
-        step()
-    return max(0, _status("VmHWM") - before)
-
-
-def _status(key: str) -> int:
-    """Bytes of an entry of this process's status."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
-    return int(line.split()[1]) * 1024
+    return interleave.peak_of(step)
 
 
 def memory(lengths: list[int]) -> dict[str, dict[int, int]]:

@@ -27,19 +27,22 @@ class AbstractInitial(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class He(AbstractInitial):
-    """N(0, 2/fan_in) in hidden layers (He et al. 2015), N(0, 1/fan_in) in the readout; both times `gain`².
+    """N(0, 2/fan_in) in hidden layers (He et al. 2015), N(0, r/fan_in) in the readout; both times `gain`².
 
     Attributes:
         gain: factor on the standard deviation.
+        readout: r.
     """
 
     gain: float = 1.0
+    readout: float = 1.0
 
     def __post_init__(self) -> None:
         _positive("init.gain", self.gain)
+        _positive("init.readout", self.readout)
 
     def law(self, fan_in: int, *, readout: bool) -> Law:
-        return Law(0.0, self.gain * math.sqrt((1.0 if readout else 2.0) / fan_in))
+        return Law(0.0, self.gain * math.sqrt((self.readout if readout else 2.0) / fan_in))
 
 
 @dataclass(frozen=True, kw_only=True)

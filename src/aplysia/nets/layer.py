@@ -116,7 +116,7 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(neuron, AbstractFirstSpike):
-            _check_first_spike(name, neuron, pools, gain, dropout)
+            _check_first_spike(name, neuron, pools, bias, gain, dropout)
         self.name, self.geometry, self.neuron, self.pools = name, geometry, neuron, pools
         self.gain, self.dropout, self.law = gain, dropout, law
         self.weight = nn.Parameter(torch.empty(weight_shape))
@@ -258,13 +258,15 @@ def _cut(x: Tensor, route: Route) -> Tensor:
 
 
 def _check_first_spike(
-    name: str, neuron: AbstractFirstSpike, pools: tuple[Pool, ...], gain: float, dropout: float
+    name: str, neuron: AbstractFirstSpike, pools: tuple[Pool, ...], bias: bool, gain: float, dropout: float
 ) -> None:
     wrong = []
     if gain != 1.0:
         wrong.append(f"gain={gain:g}, which would push spikes out of their window")
     if dropout:
         wrong.append(f"dropout={dropout:g}, which is for stepped neurons")
+    if bias and not neuron.biased:
+        wrong.append("a bias")
     if not neuron.averages and any(isinstance(pool, AveragePool) for pool in pools):
         wrong.append(f"an average pool, which is not defined in front of {type(neuron).__name__}")
     if wrong:

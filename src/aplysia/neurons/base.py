@@ -75,11 +75,13 @@ class AbstractFirstSpike(AbstractNeuron):
 
     Attributes:
         averages: whether an average over spikes is defined in front of this neuron.
+        biased: whether a bias is.
     """
 
     kind: ClassVar[str] = "first-spike"
     advice: ClassVar[str] = "lower neuron.threshold, set temporal.revive=push, or start with init=positive_mean"
     averages: ClassVar[bool] = True
+    biased: ClassVar[bool] = True
 
     @property
     @abstractmethod
