@@ -75,16 +75,17 @@ def run(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="rules, temporal, neurons, recipes or data.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="rules, temporal, neurons, recipes, tables or data.")],
     name: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="With recipes: show every key that --set can change.")
     ] = None,
 ) -> None:
     """List what there is."""
     from aplysia.recipes import recipes
+    from aplysia.tables import show_tables
     from aplysia.train.listing import listings
 
-    known = listings(name, recipes())
+    known = listings(name, recipes()) | {"tables": show_tables}
     if what not in known:
         raise RecipeError("aplysia list", expected="a kind of thing", got=f"'{what}'", fix=near(what, known))
     known[what]()
@@ -120,6 +121,47 @@ def demo(
     from aplysia.demo import run_demo
 
     run_demo(seeds=seeds, out=out)
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="A name that ships, or path/to/file.py:function.")],
+    seeds: Annotated[
+        str | None, typer.Option(help="0,1,2 or 0-4; 0,1,2 unless said, with --show all that are there.")
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", metavar="PATTERN", help="Only these rows, * and ? allowed; may be repeated."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of every row's recipe; may be repeated."),
+    ] = None,
+    data: DataFolder = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the cells; runs/tables/TABLE unless said.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes of one thread each; one a core unless said.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    show: Annotated[bool, typer.Option("--show", help="Train nothing: show what is there.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Copy summaries and table here, small enough to be committed.")
+    ] = None,
+) -> None:
+    """Train a table of recipes over seeds, as far as it is missing, and print it beside the published values."""
+    from aplysia.grid import command
+
+    request = command.Request(
+        name=name,
+        settings=tuple(settings or ()),
+        seeds=seeds,
+        rows=tuple(rows or ()),
+        data=data,
+        out=out,
+        jobs=jobs,
+        device="cpu" if show else str(_device(device)),
+        export=export,
+    )
+    if code := command.show(request) if show else command.make(request):
+        raise typer.Exit(code)
 
 
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:

@@ -64,6 +64,11 @@ def load_file(path: Path, base: type) -> dict[str, type]:
     return found
 
 
+def import_file(path: Path) -> ModuleType:
+    """A user's file as a module, loaded once per process; what it defines can be named by its path from then on."""
+    return _module(Path(path).expanduser().resolve())
+
+
 def source_of(cls: type) -> Path | None:
     """The user file a class was loaded from; None for a class that is imported in the ordinary way."""
     return _files.get(cls.__module__)

@@ -1,0 +1,128 @@
+"""A report in text: the cells of the table, its footnotes, and the Markdown file."""
+
+from __future__ import annotations
+
+from aplysia.report.measure import Measured, Report
+from aplysia.report.statistics import Estimate
+from aplysia.tables.base import Published
+
+COLUMNS = (
+    "row",
+    "test accuracy %, mean ± sd (n)",
+    "difference to {baseline}, pp [95 %]",
+    "words moved, of BP's",
+    "bits moved, of BP's",
+    "published",
+)
+_MARKS = {"confirmed": "", "inferred": "~", "unknown": "?"}
+
+
+def columns(report: Report) -> list[str]:
+    """The heads of the columns."""
+    return [text.format(baseline=report.table.baseline) for text in COLUMNS]
+
+
+def lines(report: Report) -> list[list[str]]:
+    """One list of cells per row."""
+    numbers = {key: i for i, key in enumerate(_sources(report), 1)}
+    return [
+        [
+            row.row.name,
+            _accuracy(row),
+            "baseline" if row.row.name == report.table.baseline else _difference(row.difference),
+            share(row.words),
+            share(row.bits),
+            _published(row.row.published, numbers),
+        ]
+        for row in report.rows
+    ]
+
+
+def footnotes(report: Report) -> list[str]:
+    """What stands below the table: sources, what the marks mean, what is missing or failed."""
+    notes = [report.table.note] if report.table.note else []
+    notes += [
+        f"[{i}] {source} ({certainty}{_meaning(certainty)})"
+        for i, (source, certainty) in enumerate(_sources(report), 1)
+    ]
+    notes += [f"data: {caveat}" for caveat in report.caveats]
+    if report.missing:
+        many = f" and {len(report.missing) - 8} more" if len(report.missing) > 8 else ""
+        notes.append(f"missing: {', '.join(report.missing[:8])}{many}")
+    reasons: dict[str, list[str]] = {}
+    for row in report.rows:
+        for seed, sentence in row.failed.items():
+            reasons.setdefault(sentence, []).append(f"{row.row.name} s{seed}")
+    return notes + [f"failed: {', '.join(cells)}: {sentence}" for sentence, cells in reasons.items()]
+
+
+def markdown(report: Report) -> str:
+    """The table as Markdown, footnotes below."""
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+
+    head = columns(report)
+    text = [f"**{_escaped(report.table.title)}**", "", line(head), "| " + " | ".join("---" for _ in head) + " |"]
+    text += [line(cells) for cells in lines(report)]
+    for note in footnotes(report):
+        text += ["", _escaped(note)]
+    return "\n".join(text) + "\n"
+
+
+def share(x: float | None) -> str:
+    """A share of backpropagation's traffic: 0, 1/1000, 0.25, 1, 1.5."""
+    if x is None:
+        return "n/a"
+    if 0.0 < x < 0.1:
+        return f"1/{float(f'{1 / x:.3g}'):.10g}"
+    return f"{x:.3g}"
+
+
+def interval(e: Estimate, digits: int = 2) -> str:
+    """`[−0.30, +0.10]`, or nothing for a single value."""
+    return "" if e.low is None or e.high is None else f"[{_signed(e.low, digits)}, {_signed(e.high, digits)}]"
+
+
+def _accuracy(row: Measured) -> str:
+    if row.accuracy is None:
+        return "failed" if row.failed else "missing"
+    spread = "" if row.accuracy.sd is None else f" ± {row.accuracy.sd:.2f}"
+    failed = f", {len(row.failed)} failed" if row.failed else ""
+    return f"{row.accuracy.mean:.2f}{spread} ({row.accuracy.n}{failed})"
+
+
+def _difference(e: Estimate | None) -> str:
+    if e is None:
+        return "n/a"
+    told = " ".join(filter(None, [_signed(e.mean), interval(e)]))
+    return told + (" within noise" if e.within_noise else "")
+
+
+def _signed(x: float, digits: int = 2) -> str:
+    """With its sign, and with the hyphen that every terminal and every sorter takes for a minus."""
+    return f"{x:+.{digits}f}" if round(x, digits) else f"{0:.{digits}f}"
+
+
+def _published(published: Published | None, numbers: dict[tuple[str, str], int]) -> str:
+    if published is None:
+        return ""
+    value = f"{published.value:+g} pp" if published.unit == "pp" else f"{published.value:g}"
+    return f"{_MARKS[published.certainty]}{value} [{numbers[published.source, published.certainty]}]"
+
+
+def _sources(report: Report) -> list[tuple[str, str]]:
+    """(source, certainty), each once, in the order of the rows."""
+    stated = [row.row.published for row in report.rows if row.row.published is not None]
+    return list(dict.fromkeys((p.source, p.certainty) for p in stated))
+
+
+def _meaning(certainty: str) -> str:
+    return f", marked {_MARKS[certainty]}" if _MARKS[certainty] else ""
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is: a bar would end the cell, an asterisk or an underscore start a slant."""
+    for letter in "\\|*_`<":
+        text = text.replace(letter, "\\" + letter)
+    return text.replace("\n", " ")
