@@ -123,6 +123,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "table": table.name,
         "title": table.title,
         "note": table.note,
+        "settings": list(table.settings),
         "baseline": table.baseline,
         "seeds": list(report.seeds),
         "missing": report.missing,

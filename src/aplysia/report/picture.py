@@ -33,7 +33,7 @@ def figure_html(report: Report) -> str | None:
         figure.add_scatter(
             x=[point.x for point in points],
             y=[point.y for point in points],
-            error_y={"type": "data", "array": [point.half or 0.0 for point in points], "thickness": 1.2, "width": 4},
+            error_y={"type": "data", "array": [point.half for point in points], "thickness": 1.2, "width": 4},
             mode="markers",
             marker={"symbol": marker, "size": 11, "color": colour, "line": {"width": 1, "color": "white"}},
             name=html.escape(group),
@@ -74,7 +74,14 @@ def figure_svg(report: Report) -> str | None:
         for group, points in plan.groups:
             colour, (_, marker) = _style(points[0])
             xs, ys = [point.x for point in points], [point.y for point in points]
-            axes.errorbar(xs, ys, yerr=[point.half or 0.0 for point in points], fmt="none", ecolor=colour, capsize=3)
+            axes.errorbar(
+                xs,
+                ys,
+                yerr=[math.nan if p.half is None else p.half for p in points],
+                fmt="none",
+                ecolor=colour,
+                capsize=3,
+            )
             axes.scatter(xs, ys, c=colour, marker=marker, s=45, edgecolors="white", label=group, zorder=3)
         if plan.wall is not None:
             axes.axvline(plan.wall, linestyle=":", color=_WALL, linewidth=1)

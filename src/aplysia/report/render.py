@@ -41,6 +41,7 @@ def lines(report: Report) -> list[list[str]]:
 def footnotes(report: Report) -> list[str]:
     """What stands below the table: sources, what the marks mean, what is missing or failed."""
     notes = [report.table.note] if report.table.note else []
+    notes += [f"every row with {', '.join(report.table.settings)}"] if report.table.settings else []
     notes += [
         f"[{i}] {source} ({certainty}{_meaning(certainty)})"
         for i, (source, certainty) in enumerate(_sources(report), 1)
@@ -71,17 +72,17 @@ def markdown(report: Report) -> str:
 
 
 def share(x: float | None) -> str:
-    """A share of backpropagation's traffic: 0, 1/1000, 0.25, 1, 1.5."""
+    """A share of backpropagation's traffic: 0, 1/1,000, 0.25, 1, 1.5."""
     if x is None:
         return "n/a"
-    if 0.0 < x < 0.1:
-        return f"1/{float(f'{1 / x:.3g}'):.10g}"
+    if 0.0 < x < 0.15:
+        return f"1/{float(f'{1 / x:.3g}'):,.10g}"
     return f"{x:.3g}"
 
 
-def interval(e: Estimate, digits: int = 2) -> str:
-    """`[−0.30, +0.10]`, or nothing for a single value."""
-    return "" if e.low is None or e.high is None else f"[{_signed(e.low, digits)}, {_signed(e.high, digits)}]"
+def interval(e: Estimate) -> str:
+    """`[-0.30, +0.10]`, or nothing for a single value."""
+    return "" if e.low is None or e.high is None else f"[{_signed(e.low)}, {_signed(e.high)}]"
 
 
 def _accuracy(row: Measured) -> str:
@@ -99,15 +100,15 @@ def _difference(e: Estimate | None) -> str:
     return told + (" within noise" if e.within_noise else "")
 
 
-def _signed(x: float, digits: int = 2) -> str:
-    """With its sign, and with the hyphen that every terminal and every sorter takes for a minus."""
-    return f"{x:+.{digits}f}" if round(x, digits) else f"{0:.{digits}f}"
+def _signed(x: float) -> str:
+    """With its sign, two places; what rounds to nothing has none."""
+    return f"{x:+.2f}" if round(x, 2) else "0.00"
 
 
 def _published(published: Published | None, numbers: dict[tuple[str, str], int]) -> str:
     if published is None:
         return ""
-    value = f"{published.value:+g} pp" if published.unit == "pp" else f"{published.value:g}"
+    value = f"{published.value + 0.0:+g} pp" if published.unit == "pp" else f"{published.value:g}"
     return f"{_MARKS[published.certainty]}{value} [{numbers[published.source, published.certainty]}]"
 
 

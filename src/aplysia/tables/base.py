@@ -82,6 +82,7 @@ class Table:
         baseline: name of the row the others are compared with.
         note: what a reader has to know: deviations from the paper, what was not said there.
         name: on the command line; discovery sets it to the function's, with hyphens.
+        settings: what `changed` applied.
     """
 
     title: str
@@ -89,6 +90,7 @@ class Table:
     baseline: str
     note: str = ""
     name: str = ""
+    settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"table '{self.name or self.title}'"
@@ -133,8 +135,7 @@ class Table:
                 raise RecipeError(
                     f"row '{row.name}', {error.where}", expected=error.expected, got=error.got, fix=error.fix
                 ) from error
-        changes = f"Every row with {', '.join(settings)}."
-        return replace(self, rows=tuple(rows), note=f"{self.note} {changes}".strip())
+        return replace(self, rows=tuple(rows), settings=(*self.settings, *settings))
 
 
 def slug(name: str) -> str:
