@@ -8,7 +8,7 @@ to be sorted. With x the inputs' earliness in their window and m = [x > 0]:
 A spike at once (x_out = T) where z ≥ ϑ, none (x_out = 0) where V(T) ≤ 0, and no gradient in either case. The neuron of Wei et
 al. (2023), there with T = ϑ = 1; frozen backpropagation builds on it (Goupy et al. 2025).
 
-The layer's bias, where there is one, is a trainable threshold: ϑ_i = ϑ − b_i, which enters as z + b and S − b/T.
+The layer's bias, where there is one, is a trainable threshold: ϑ_i = ϑ − b_i.
 """
 
 from __future__ import annotations
@@ -65,7 +65,5 @@ class Windowed(AbstractFirstSpike):
 
     def respond(self, drives: tuple[Tensor, ...], connection: Connection) -> Tensor:
         x, fired = drives
-        bias = connection.bias
-        z = connection(x, bias)
-        slope = connection(fired, None if bias is None else bias / -self.window)
-        return windowed_spike(Window(self.window, self.threshold, self.max_gain), z, slope)
+        window = Window(self.window, self.threshold, self.max_gain)
+        return windowed_spike(window, connection(x), connection(fired), connection.bias)

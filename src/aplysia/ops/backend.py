@@ -75,7 +75,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(static: Hashable, *tensors: torch.Tensor) -> Any:
         if not _state["compiled"]:
             return function(static, *tensors)
-        key = (static, len(tensors[0]))
+        key = (static, len(tensors), len(tensors[0]))
         if key not in specialised:
             # The compiler's cache and its limit of recompilations hang on the code object, so each kernel gets its own.
             def kernel(*arguments: torch.Tensor) -> Any:

@@ -12,6 +12,9 @@ With V = z + T·S, the potential at the end, and r = ϑ − z, what is missing a
     x = 0               else                          silent
 
 Derivatives, in the middle case only: ∂x/∂z = 1/(κ + S), ∂x/∂S = τ/(κ + S). Source: Wei et al. (2023), in other words.
+
+A bias b is a threshold ϑ − b at the start, still 0 at the end: r = ϑ − b − z, V as it is, and ∂x/∂b = (x/T)/(κ + S). It must
+not enter V even if it would cancel there: what is left of it by rounding would be a spike of a unit without any input.
 """
 
 from __future__ import annotations
@@ -43,22 +46,24 @@ class Window:
 
 
 @fused
-def _fire(w: Window, z: Tensor, slope: Tensor) -> Tensor:
-    end, missing = z + w.length * slope, w.threshold - z
-    crossing = w.length * end / (end + missing)
-    late = torch.where(end > 0.0, crossing, torch.zeros_like(z))
-    return torch.where(missing <= 0.0, torch.full_like(z, w.length), late)
+def _fire(w: Window, z: Tensor, slope: Tensor, *bias: Tensor) -> Tensor:
+    return _solve(w, z, slope, *bias)[0]
 
 
 @fused
-def _fire_with_gain(w: Window, z: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    end, missing = z + w.length * slope, w.threshold - z
-    gain = w.length / (end + missing)
-    between = (end > 0.0) & (missing > 0.0)
-    silent = torch.zeros_like(z)
-    x = torch.where(missing <= 0.0, torch.full_like(z, w.length), torch.where(end > 0.0, end * gain, silent))
+def _fire_with_gain(w: Window, z: Tensor, slope: Tensor, *bias: Tensor) -> tuple[Tensor, Tensor]:
+    x, gain, between = _solve(w, z, slope, *bias)
     bounded = gain if w.max_gain is None else gain.clamp(max=w.max_gain)
-    return x, torch.where(between, bounded, silent)
+    return x, torch.where(between, bounded, torch.zeros_like(z))
+
+
+def _solve(w: Window, z: Tensor, slope: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    end, missing = z + w.length * slope, w.threshold - (z if bias is None else z + bias)
+    gain = w.length / (end + missing)
+    # Rounding alone would carry a crossing right at the start past T.
+    crossing = torch.where(end > 0.0, (end * gain).clamp(max=w.length), torch.zeros_like(z))
+    x = torch.where(missing <= 0.0, torch.full_like(z, w.length), crossing)
+    return x, gain, (end > 0.0) & (missing > 0.0)
 
 
 @fused
@@ -69,8 +74,8 @@ def _adjoint(w: Window, error: Tensor, gain: Tensor, x: Tensor) -> tuple[Tensor,
 
 class _Windowed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, w: Window, z: Tensor, slope: Tensor) -> Tensor:
-        x, gain = _fire_with_gain(w, _flat(z), _flat(slope, like=z))
+    def forward(ctx: Any, w: Window, z: Tensor, slope: Tensor, bias: Tensor | None) -> Tensor:
+        x, gain = _fire_with_gain(w, *_flats(z, slope, bias))
         x = _unflat(x, z)
         ctx.window = w
         ctx.save_for_backward(gain, x)
@@ -80,27 +85,38 @@ class _Windowed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         gain, x = ctx.saved_tensors
-        by_z, by_slope = _adjoint(ctx.window, _flat(gradients[0], like=x), gain, _flat(x))
-        return None, _unflat(by_z, x), _unflat(by_slope, x)
+        by_z, by_slope = (_unflat(by, x) for by in _adjoint(ctx.window, _flat(gradients[0], like=x), gain, _flat(x)))
+        by_bias = None
+        if ctx.needs_input_grad[3]:
+            by_bias = (by_z * x).sum([n for n in range(x.ndim) if n != 1]) / ctx.window.length
+        return None, by_z, by_slope, by_bias
 
 
-def windowed_spike(w: Window, z: Tensor, slope: Tensor) -> Tensor:
+def windowed_spike(w: Window, z: Tensor, slope: Tensor, bias: Tensor | None = None) -> Tensor:
     """Earliness of each unit's spike.
 
     Args:
         w: the constants.
         z: `[B, …]`, the potential at the start of the window.
         slope: `[B, …]`, S, at which it grows.
+        bias: `[N]`, by which the threshold starts lower, of each unit or channel; None: 0.
 
     Returns:
         `[B, …]` in [0, T]; 0 = silent, T = saturated. A unit whose potential only touches the threshold at the very end is
         silent: else a unit without any input would fire.
     """
-    if torch.is_grad_enabled() and (z.requires_grad or slope.requires_grad):
-        x = _Windowed.apply(w, z, slope)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (z, slope, bias)):
+        x = _Windowed.apply(w, z, slope, bias)
         assert isinstance(x, Tensor)
         return x
-    return _unflat(_fire(w, _flat(z), _flat(slope, like=z)), z)
+    return _unflat(_fire(w, *_flats(z, slope, bias)), z)
+
+
+def _flats(z: Tensor, slope: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
+    made = (_flat(z), _flat(slope, like=z))
+    if bias is None:
+        return made
+    return *made, _flat(bias.view(-1, *[1] * (z.ndim - 2)).expand_as(z), like=z)
 
 
 def _flat(x: Tensor, like: Tensor | None = None) -> Tensor:
@@ -124,9 +140,10 @@ def _by_channels(x: Tensor) -> bool:
 
 @fused
 def _count(saturation: float | None, x: Tensor) -> tuple[Tensor, Tensor]:
-    # Sums of 0/1 values in place of comparisons and counts, which take five times as long eager on a CPU.
+    # Sums of 0/1 values in place of comparisons and counts, which take five times as long eager on a CPU. No quotient by T
+    # either: a GPU multiplies by the reciprocal, and T·(1/T) may be less than 1.
     fired = x.sign().sum(2)
-    return fired, fired if saturation is None else x.div(saturation).floor().clamp(max=1.0).sum(2)
+    return fired, fired if saturation is None else x.shape[2] - (saturation - x).sign().sum(2)
 
 
 @torch.no_grad()
