@@ -67,7 +67,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator for an element-wise kernel `function(static, *tensors)`, eager or compiled as the switch says at call time.
 
     `static` is hashable (a neuron, a step count); each value of it gets a compiled kernel of its own. Tensor sizes stay
-    dynamic, so the last batch of an epoch compiles nothing.
+    dynamic, so the last batch of an epoch compiles nothing. No gradient passes through a kernel.
     """
     specialised: dict[Hashable, Callable[..., Any]] = {}
 
@@ -75,6 +75,8 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(static: Hashable, *tensors: torch.Tensor) -> Any:
         if not _state["compiled"]:
             return function(static, *tensors)
+        # A kernel would be compiled anew for every shape of what its arguments are views of; these are views of nothing.
+        tensors = tuple(tensor.detach() for tensor in tensors)
         key = (static, len(tensors), len(tensors[0]))
         if key not in specialised:
             # The compiler's cache and its limit of recompilations hang on the code object, so each kernel gets its own.
