@@ -3,7 +3,8 @@
     python benchmarks/results_page.py
 
 `results/<recipe>/<rule>-s<seed>.json` are the `summary.json` of runs with their `run.json` under "run";
-`results/tables/<name>/` is what `aplysia table <name> --export` wrote; `results/train_step.json` what `train_step.py --json` wrote.
+`results/tables/<name>/` is what `aplysia table <name> --export` wrote;
+`results/train_step.json` is what `train_step.py --json` wrote.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def make(request: Request) -> int:
     """Train what is missing, write and print the table; the exit code."""
     table = request.table()
     out, rows = request.folder(table), pick(table, request.rows)
-    seeds = parse_seeds(request.seeds or DEFAULT_SEEDS)
+    seeds = parse_seeds(DEFAULT_SEEDS if request.seeds is None else request.seeds)
     if request.jobs is not None and request.jobs < 1:
         raise RecipeError("--jobs", expected="at least 1", got=str(request.jobs), fix="leave it out")
     RunFolder.create(out, resume=True)  # whether it can be written is said before any training
