@@ -1,6 +1,7 @@
-"""When weights are copied: schedules of transport, all around one interval Φ.
+"""When weights are copied: timings of transport, all around one interval Φ.
 
-Only the fixed interval is the paper's. Steps count from 1 here: with interval Φ the first copy follows step Φ.
+Only the fixed interval is confirmed of the paper; the others are ours. Steps are counted as they are done, from 1: with
+interval Φ the first copy follows step Φ.
 """
 
 from __future__ import annotations
@@ -8,74 +9,48 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
+from aplysia.credit.transport import AbstractTransport, Sender, State
 from aplysia.errors import PairError, RecipeError
 
-State = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a schedule may look at, for one layer after one step.
-
-    Attributes:
-        name: of the layer.
-        place: 0, 1, … among the layers that are fed back.
-        layers: how many those are.
-        size: weights of this layer.
-        total: weights of all of them.
-        step: number of the step just done, from 1.
-        lr: the layer's learning rate in that step.
-        first_lr: its learning rate before any schedule.
-        weight, feedback: flat.
-    """
-
-    name: str
-    place: int
-    layers: int
-    size: int
-    total: int
-    step: int
-    lr: float
-    first_lr: float
-    weight: Tensor
-    feedback: Tensor
-
-
-@dataclass(frozen=True)
-class Due:
-    """A copy is due.
-
-    Attributes:
-        words: how many words, where the schedule says so; None: as the scheme has it.
-    """
-
-    words: int | None = None
+# A layer that copies now, and how many words it may send; None: as many as the scheme's own share.
+Due = tuple[Sender, int | None]
 
 
 class AbstractTiming(ABC):
-    """Says which layers copy after a step.
+    """Says which layers copy after a step. A frozen dataclass; what it remembers lives in the rule's tensors.
 
     Attributes:
-        memory_words: extra words per weight kept on the forward side.
+        memory_words: extra words per weight on the forward side.
     """
 
-    memory_words: ClassVar[int] = 0
-
-    def check(self, layers: int) -> None:
-        """Raise `PairError` where it does not fit this number of layers."""
-
-    def state(self, name: str) -> State:
-        """What it remembers about a layer; keys end in the layer's name."""
-        return {}
+    memory_words: ClassVar[int]
 
     @abstractmethod
-    def due(self, interval: int, moment: Moment, state: State) -> Due | None:
-        """Whether a layer copies now."""
+    def check_layers(self, layers: int) -> None:
+        """Raise `PairError` where it does not fit this number of layers."""
+
+    @abstractmethod
+    def state(self, name: str) -> State:
+        """What it remembers about a layer, on the CPU; keys end in `/` and the layer's name."""
+
+    @abstractmethod
+    def due(
+        self, interval: int, done: int, senders: list[Sender], transport: AbstractTransport, state: State
+    ) -> list[Due]:
+        """The layers that copy once `done` steps are done.
+
+        Args:
+            interval: Φ.
+            done: 1, 2, …
+            senders: layers 2 … L, in order.
+            transport: the scheme, which knows what it can do with a number of words.
+            state: its own tensors, changed in place.
+        """
 
     @abstractmethod
     def shortest(self, interval: int) -> int:
@@ -86,8 +61,18 @@ class AbstractTiming(ABC):
 class Together(AbstractTiming):
     """All layers every Φ steps (the paper's)."""
 
-    def due(self, interval: int, moment: Moment, state: State) -> Due | None:
-        return Due() if moment.step % interval == 0 else None
+    memory_words: ClassVar[int] = 0
+
+    def check_layers(self, layers: int) -> None:
+        pass
+
+    def state(self, name: str) -> State:
+        return {}
+
+    def due(
+        self, interval: int, done: int, senders: list[Sender], transport: AbstractTransport, state: State
+    ) -> list[Due]:
+        return [(sender, None) for sender in senders] if done % interval == 0 else []
 
     def shortest(self, interval: int) -> int:
         return interval
@@ -95,11 +80,28 @@ class Together(AbstractTiming):
 
 @dataclass(frozen=True)
 class Staggered(AbstractTiming):
-    """Every layer each Φ steps, one after the other: layer j of L is ⌊j·Φ/L⌋ steps late, which spreads the traffic."""
+    """Every layer each Φ steps, one after the other: of n layers, layer j = 0, 1, … is ⌊j·Φ/n⌋ steps late.
 
-    def due(self, interval: int, moment: Moment, state: State) -> Due | None:
-        late = moment.place * interval // moment.layers
-        return Due() if moment.step > late and (moment.step - late) % interval == 0 else None
+    This spreads the traffic: for Φ ≥ n no two layers copy after one step.
+    """
+
+    memory_words: ClassVar[int] = 0
+
+    def check_layers(self, layers: int) -> None:
+        pass
+
+    def state(self, name: str) -> State:
+        return {}
+
+    def due(
+        self, interval: int, done: int, senders: list[Sender], transport: AbstractTransport, state: State
+    ) -> list[Due]:
+        made: list[Due] = []
+        for place, sender in enumerate(senders):
+            own = done - place * interval // len(senders)
+            if own > 0 and own % interval == 0:
+                made.append((sender, None))
+        return made
 
     def shortest(self, interval: int) -> int:
         return interval
@@ -107,22 +109,30 @@ class Staggered(AbstractTiming):
 
 @dataclass(frozen=True, kw_only=True)
 class PerLayer(AbstractTiming):
-    """An interval of its own for every layer that is fed back, from the second on; `rule.interval` is not used.
+    """An interval of its own for every layer from the second on.
 
     Attributes:
-        intervals: Φ of each.
+        intervals: Φ of each; none: the rule's interval for all.
+
+    Raises:
+        RecipeError: an interval below 1.
     """
+
+    memory_words: ClassVar[int] = 0
 
     intervals: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if any(n < 1 for n in self.intervals):
+        if any(interval < 1 for interval in self.intervals):
             raise RecipeError(
-                "rule.schedule.intervals", expected="whole numbers ≥ 1", got=f"{self.intervals}", fix="use 1 or more"
+                "rule.schedule.intervals",
+                expected="whole numbers of steps ≥ 1",
+                got=f"{self.intervals}",
+                fix="use 1 for a copy after every step",
             )
 
-    def check(self, layers: int) -> None:
-        if len(self.intervals) != layers:
+    def check_layers(self, layers: int) -> None:
+        if self.intervals and len(self.intervals) != layers:
             raise PairError(
                 "rule.schedule.intervals",
                 expected=f"{layers} intervals, one for each layer from the second on",
@@ -130,31 +140,54 @@ class PerLayer(AbstractTiming):
                 fix="give as many, separated by commas",
             )
 
-    def due(self, interval: int, moment: Moment, state: State) -> Due | None:
-        return Due() if moment.step % self.intervals[moment.place] == 0 else None
+    def state(self, name: str) -> State:
+        return {}
+
+    def due(
+        self, interval: int, done: int, senders: list[Sender], transport: AbstractTransport, state: State
+    ) -> list[Due]:
+        intervals = self.intervals or (interval,) * len(senders)
+        return [(sender, None) for sender, own in zip(senders, intervals, strict=True) if done % own == 0]
 
     def shortest(self, interval: int) -> int:
-        return min(self.intervals)
+        return min(self.intervals, default=interval)
 
 
 @dataclass(frozen=True)
 class InverseRate(AbstractTiming):
-    """Φ ∝ 1/lr: a copy whenever the learning rates since the last one add up to Φ times the first learning rate.
+    """Φ ∝ 1/lr: each step adds lr/lr₀ to a layer's phase, and at Φ the layer copies.
 
-    Under Adam a weight moves by about the learning rate a step, so this keeps the drift between copies about constant.
+    Under Adam a weight moves by about the learning rate a step, so this keeps the drift between two copies about constant. lr₀
+    is the rate before any schedule (the optimiser's `initial_lr`, or the first rate that was seen).
     """
 
-    def state(self, name: str) -> State:
-        return {f"phase/{name}": torch.zeros((), dtype=torch.float64)}
+    memory_words: ClassVar[int] = 0
 
-    def due(self, interval: int, moment: Moment, state: State) -> Due | None:
-        phase = state[f"phase/{moment.name}"]
-        phase.add_(moment.lr / moment.first_lr if moment.first_lr else 1.0)
-        # Sums of a schedule's factors are not exact; half a billionth of a step must not put a copy off.
-        if float(phase) < interval - 1e-9:
-            return None
-        phase.sub_(interval)
-        return Due()
+    def check_layers(self, layers: int) -> None:
+        pass
+
+    def state(self, name: str) -> State:
+        return {
+            f"phase/{name}": torch.zeros((), dtype=torch.float64),
+            f"first_lr/{name}": torch.zeros((), dtype=torch.float64),
+        }
+
+    def due(
+        self, interval: int, done: int, senders: list[Sender], transport: AbstractTransport, state: State
+    ) -> list[Due]:
+        made: list[Due] = []
+        for sender in senders:
+            phase, first = state[f"phase/{sender.name}"], state[f"first_lr/{sender.name}"]
+            if float(first) == 0.0:
+                first.fill_(sender.first_lr)
+            if sender.lr == 0.0:
+                continue
+            phase.add_(sender.lr / float(first))
+            # A sum of rates is not exact; a billionth of a step must not put a copy off.
+            if (copies := math.floor((float(phase) + 1e-9 * interval) / interval)) > 0:
+                phase.sub_(copies * interval)
+                made.append((sender, None))
+        return made
 
     def shortest(self, interval: int) -> int:
         return 1
@@ -162,10 +195,13 @@ class InverseRate(AbstractTiming):
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(AbstractTiming):
-    """A layer copies when ‖W − B‖ > bound·‖W‖, looked at every Φ steps. The forward side keeps the change: a word a weight.
+    """A layer copies when ‖W − B‖ > bound·‖W‖, looked at every Φ steps. The forward side keeps the change: 1 word/weight.
 
     Attributes:
-        bound: relative drift that is put up with.
+        bound: relative drift that is put up with, ≥ 0.
+
+    Raises:
+        RecipeError: a bound below 0, or not finite.
     """
 
     memory_words: ClassVar[int] = 1
@@ -176,11 +212,20 @@ class Drift(AbstractTiming):
         if not 0.0 <= self.bound < math.inf:
             raise RecipeError("rule.schedule.bound", expected="a number ≥ 0", got=repr(self.bound), fix="use 0.1")
 
-    def due(self, interval: int, moment: Moment, state: State) -> Due | None:
-        if moment.step % interval:
-            return None
-        drift = (moment.weight - moment.feedback).norm()
-        return Due() if bool(drift > self.bound * moment.weight.norm()) else None
+    def check_layers(self, layers: int) -> None:
+        pass
+
+    def state(self, name: str) -> State:
+        return {}
+
+    def due(
+        self, interval: int, done: int, senders: list[Sender], transport: AbstractTransport, state: State
+    ) -> list[Due]:
+        if done % interval or not senders:
+            return []
+        # One look at the device for all layers.
+        far = torch.stack([sender.change().norm() > self.bound * sender.weight.norm() for sender in senders]).tolist()
+        return [(sender, None) for sender, copies in zip(senders, far, strict=True) if copies]
 
     def shortest(self, interval: int) -> int:
         return interval
@@ -188,27 +233,47 @@ class Drift(AbstractTiming):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget(AbstractTiming):
-    """A number of words per step for all layers together, in proportion to their sizes, spent every Φ steps by the scheme.
+    """A number of words per step for all layers together, shared in proportion to their sizes, spent every Φ steps.
 
-    After s steps a layer of n among N weights has been given ⌊⌊s/Φ⌋·Φ·words·n/N⌋ words, so nothing is lost by rounding. A
-    scheme whose count is not its own to choose (whole, threshold) is refused.
+    After s steps, s a multiple of Φ, a layer of n among N weights has been given ⌊s·words·n/N⌋ words. What it does not spend it
+    keeps, up to n words: a scheme that copies layers whole saves up for one.
 
     Attributes:
-        words: per step.
+        words: per step, > 0; need not be whole.
+
+    Raises:
+        RecipeError: words not above 0.
     """
 
-    words: int = 100
+    memory_words: ClassVar[int] = 0
+
+    words: float = 100.0
 
     def __post_init__(self) -> None:
-        if self.words < 1:
-            raise RecipeError("rule.schedule.words", expected="at least 1", got=repr(self.words), fix="use 100")
+        if not 0.0 < self.words < math.inf:
+            raise RecipeError("rule.schedule.words", expected="a number > 0", got=repr(self.words), fix="use 100")
 
-    def due(self, interval: int, moment: Moment, state: State) -> Due | None:
-        if moment.step % interval:
-            return None
-        given = [self.words * steps * moment.size // moment.total for steps in (moment.step - interval, moment.step)]
-        words = min(given[1] - given[0], moment.size)
-        return Due(words) if words else None
+    def check_layers(self, layers: int) -> None:
+        pass
+
+    def state(self, name: str) -> State:
+        return {f"saved/{name}": torch.zeros((), dtype=torch.int64)}
+
+    def due(
+        self, interval: int, done: int, senders: list[Sender], transport: AbstractTransport, state: State
+    ) -> list[Due]:
+        if done % interval:
+            return []
+        made: list[Due] = []
+        total = sum(sender.size for sender in senders)
+        for sender in senders:
+            share = Fraction(repr(self.words)) * sender.size / total
+            saved = state[f"saved/{sender.name}"]
+            saved.add_(math.floor(share * done) - math.floor(share * (done - interval))).clamp_(max=sender.size)
+            if words := transport.within(sender.size, int(saved)):
+                saved.sub_(words)
+                made.append((sender, words))
+        return made
 
     def shortest(self, interval: int) -> int:
         return interval
