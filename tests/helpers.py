@@ -68,8 +68,16 @@ def _choices(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         module = importlib.import_module(base.__module__)
         options.append([(item.name, choice.__name__, choice) for choice in finals(module, base)])
-    for picked in itertools.product(*options):
-        yield "-".join([kind.__name__, *(name for _, name, _ in picked)]), {key: choice() for key, _, choice in picked}
+    if len(options) < 2:
+        for key, name, choice in itertools.chain(*options):
+            yield f"{kind.__name__}-{name}", {key: choice()}
+    if len(options) == 1:
+        return
+    # Of several settings one is changed at a time: all combinations would be hundreds.
+    yield kind.__name__, {}
+    for key, name, choice in itertools.chain(*options):
+        if choice is not type(getattr(kind(), key)):
+            yield f"{kind.__name__}-{name}", {key: choice()}
 
 
 def variants(package: ModuleType, base: type) -> dict[str, Callable[..., Any]]:
@@ -78,7 +86,9 @@ def variants(package: ModuleType, base: type) -> dict[str, Callable[..., Any]]:
     for module in modules_of(package):
         for kind in finals(module, base):
             for name, settings in _choices(kind):
-                made[name] = lambda kind=kind, settings=settings, **more: kind(**settings, **more)
+                # What a rule does now and then it does often here, so that short tests see it.
+                often = {"interval": 2} if (getattr(kind, "interval", None) or 0) > 2 else {}
+                made[name] = lambda kind=kind, settings=settings | often, **more: kind(**settings, **more)
     return made
 
 
@@ -342,6 +352,11 @@ def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracl
 
     def draw(what: str, layer: OracleLayer, step: int) -> Tensor:
         source = generator("cpu", rule.seed, what, layer.name, step)
+        if what == "transport":
+            return torch.randint(layer.weight.numel(), (8 * layer.weight.numel(),), generator=source)
+        if what == "permutation":
+            source = generator("cpu", rule.seed, "transport", layer.name, step)
+            return torch.randperm(layer.weight.numel(), generator=source)
         if what == "mirror":
             return torch.randn(rule.samples, *layers[layer.name].drive_shape, generator=source, dtype=torch.float64)  # type: ignore[attr-defined]
         drawn = (torch.randn(layer.weight.shape, generator=source) * layers[layer.name].law.std).double()

@@ -363,6 +363,102 @@ class DirectFeedback(OracleRule):
         return torch.einsum("bc,cn->bn", error, self.tensors[layer.name])
 
 
+@dataclass
+class FrozenBackprop(OracleRule):
+    """B[sel] ← W[sel] after the steps at which a layer is due; one weight at a time, over a perfect link.
+
+    Attributes:
+        events, kept: by layer: copies so far; what scheme (pointer, θ) and timing (phase, savings) remember.
+    """
+
+    events: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
+
+    def after(self, net: list[OracleLayer], before: Weights, lr: float, step: int) -> None:
+        layers, due = net[1:], {}
+        for place, layer in enumerate(layers):
+            words = self._due(layers, place, lr, step + 1)
+            if words != 0:
+                due[layer.name] = words
+        for layer in layers:
+            if layer.name in due:
+                self._copy(layer, self._chosen(layer, due[layer.name], step))
+
+    def _copy(self, layer: OracleLayer, chosen: list[int]) -> None:
+        assert len(chosen) == len(set(chosen))
+        weight, feedback = layer.effective().flatten(), self.tensors[layer.name].clone().flatten()
+        for n in chosen:
+            feedback[n] = weight[n]
+        self.tensors[layer.name] = feedback.view_as(layer.weight)
+
+    def _due(self, layers: list[OracleLayer], place: int, lr: float, done: int) -> int | None:
+        """Words to be copied: 0 none now, None as the scheme has it."""
+        layer, phi, timing = layers[place], self.settings.interval, self.settings.schedule
+        kind, size = type(timing).__name__, layer.weight.numel()
+        if kind == "InverseRate":
+            key = f"phase {layer.name}"
+            self.kept[key] = self.kept.get(key, 0.0) + lr / self.kept.setdefault("first lr", lr)
+            if self.kept[key] < phi - 1e-6:
+                return 0
+            self.kept[key] -= phi
+            return None
+        late = place * phi // len(layers) if kind == "Staggered" else 0
+        phi = timing.intervals[place] if kind == "PerLayer" and timing.intervals else phi
+        if done <= late or (done - late) % phi:
+            return 0
+        if kind == "Drift":
+            far = (layer.effective() - self.tensors[layer.name]).square().sum().sqrt()
+            return None if far > timing.bound * layer.effective().square().sum().sqrt() else 0
+        if kind == "Budget":
+            key, total = f"saved {layer.name}", sum(one.weight.numel() for one in layers)
+            given = [int(timing.words) * n * size // total for n in (done - phi, done)]
+            saved = min(int(self.kept.get(key, 0)) + given[1] - given[0], size)
+            whole = type(self.settings.transport).__name__ == "Whole"
+            words = (size if saved == size else 0) if whole else saved
+            self.kept[key] = saved - words
+            return words
+        return None
+
+    def _chosen(self, layer: OracleLayer, words: int | None, step: int) -> list[int]:
+        scheme, name, size = self.settings.transport, layer.name, layer.weight.numel()
+        kind = type(scheme).__name__
+        change = (layer.effective() - self.tensors[name]).abs().flatten().tolist()
+        if kind == "Whole":
+            return list(range(size))
+        if kind == "Threshold":
+            return self._beyond(name, scheme.level, change)
+        if words is None:
+            event = self.events[name] = self.events.get(name, 0) + 1
+            thousandths = round(1000 * scheme.fraction)
+            words = event * thousandths * size // 1000 - (event - 1) * thousandths * size // 1000
+        if kind == "Random":
+            if 2 * words > size:
+                return self.draw("permutation", layer, step).tolist()[:words]
+            found: list[int] = []
+            for n in self.draw("transport", layer, step).tolist():
+                if len(found) < words and n not in found:
+                    found.append(n)
+            return found
+        if kind == "Cyclic":
+            first = int(self.kept.get(f"pointer {name}", 0))
+            self.kept[f"pointer {name}"] = (first + words) % size
+            return [(first + n) % size for n in range(words)]
+        assert kind == "LargestChange", f"scheme {kind} has no oracle"
+        return sorted(range(size), key=lambda n: (-change[n], n))[:words]
+
+    def _beyond(self, name: str, level: Any, change: list[float]) -> list[int]:
+        if type(level).__name__ == "Absolute":
+            return [n for n, c in enumerate(change) if c > level.threshold]
+        theta, size = self.kept.get(f"level {name}", 0.0), len(change)
+        if theta == 0.0:
+            theta = sorted(change)[size - round(1000 * level.fraction) * size // 1000 - 1]
+        chosen = [n for n, c in enumerate(change) if c > theta]
+        share = len(chosen) / size
+        surprise = (share - level.fraction) / max(share, level.fraction)
+        self.kept[f"level {name}"] = theta * math.exp(level.rate * surprise)
+        return chosen
+
+
 class ReadoutOnly(OracleRule):
     cuts: ClassVar[bool] = True
 
@@ -419,6 +515,7 @@ RULES: dict[str, type[OracleRule]] = {
         KolenPollack,
         WeightMirror,
         CopyOnce,
+        FrozenBackprop,
         ReadoutOnly,
     )
 }

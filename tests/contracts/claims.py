@@ -104,7 +104,7 @@ def _independent_of_layers_above(make: Make, *, feedback_too: bool) -> bool:
                         for k, above in enumerate(net.all[n + 1 :]):
                             _unrelated(above.weight, 40 + k)
                         for k, (key, tensor) in enumerate(rule.tensors.items()):
-                            if feedback_too and _owner(key) != layer.name:
+                            if feedback_too and _owner(key) != layer.name and tensor.is_floating_point():
                                 _unrelated(tensor, 80 + k)
                     made.append(_update(net, rule, scheme, case, layer.name))
                     assert all(value.abs().max() > 0 for value in made[-1].values())
