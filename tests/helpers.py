@@ -106,6 +106,10 @@ SURROGATES: dict[str, AbstractSurrogate] = {
 }
 
 each_rule = pytest.mark.parametrize("rule_name", list(RULES))
+# Without the variants of a rule with several settings: for what does not depend on the rule's upkeep.
+each_main_rule = pytest.mark.parametrize(
+    "rule_name", [n for n in RULES if "-" not in n or n.partition("-")[0] not in RULES]
+)
 each_scheme = pytest.mark.parametrize("scheme_name", list(SCHEMES))
 
 # --- nets that fire --------------------------------------------------------------------------------------------------

@@ -7,13 +7,16 @@ NO_TRANSPORT    (a) learning: surrogate flat (so that downstream activity cannot
                 (c) what happens after a step: two nets whose weights are unrelated but whose gradients are made equal,
                 and all noise silenced: the feedback they end up with is the same. (A mirror phase may learn weights from
                 the net's response to noise; with no noise nothing may get across. Weights copied at attachment are
-                taken out of the comparison, since the claim speaks of what comes after.)
+                taken out of the comparison, since the claim speaks of what comes after. A rule that copies now and then is
+                given the time to.)
 EXACT           gradients equal those of plain autograd, on weights that have changed since the attachment.
-FIXED_FEEDBACK  the rule's tensors, and the feedback it puts into the slots, are bit-identical after training steps.
+FIXED_FEEDBACK  the rule's tensors, and the feedback it puts into the slots, are bit-identical after training steps, and
+                after as many more steps as the rule needs to come to a copy.
 UNLOCKED        as (a), and the feedback tensors of the other layers are replaced too: the update stays bit-identical.
 HIDDEN_FROZEN   hidden weights have no gradient and do not change over training steps.
 SECOND_PHASE    with the weights at rest and no gradients, `after` draws random numbers and moves the feedback by something
-                that depends on the forward weights. (Drawing new magnitudes does not: no signal runs through the net.)
+                that depends on the forward weights, without an event of transport. (Neither new magnitudes nor a copy of
+                randomly chosen weights sends a signal through the net.)
 
 Each measure is sharp both ways: a rule that does not state a claim must fail its measure.
 """
@@ -168,6 +171,13 @@ def probe(net: Net, rule: AbstractSpatial) -> list[Tensor]:
         return [t.clone() for t in (*made, *seeds) if t is not None]
 
 
+def _await_event(net: Net, rule: AbstractSpatial, optimiser: torch.optim.Optimizer, *, step: int) -> None:
+    """Let a rule that copies only now and then come to its next copy: its upkeep goes on while the weights rest."""
+    for later in range(step, step + 200):
+        if rule.after(net, optimiser, later).events:
+            return
+
+
 def _nothing_crosses_afterwards(make: Make) -> bool:
     ends = []
     for seed in (3, 4):
@@ -185,7 +195,10 @@ def _nothing_crosses_afterwards(make: Make) -> bool:
             optimiser.step()
             with _silence():
                 rule.after(net, optimiser, step)
-        ends.append(probe(net, rule))
+        seen = probe(net, rule)
+        with _silence():
+            _await_event(net, rule, optimiser, step=3)
+        ends.append(seen + probe(net, rule))
     return all(torch.allclose(a, b, rtol=1e-10, atol=1e-10) for a, b in zip(*ends, strict=True))
 
 
@@ -233,6 +246,8 @@ def _train(make: Make, steps: int = 4) -> Iterator[tuple[Net, AbstractSpatial]]:
             assert_alive(net, x)
         trainer.update(x, target)
         yield net, rule
+    _await_event(net, rule, trainer.optimiser, step=trainer.steps)
+    yield net, rule
 
 
 def fixed_feedback(make: Make) -> bool:
@@ -274,7 +289,7 @@ def second_phase(make: Make) -> bool:
         before = {name: tensor.clone() for name, tensor in rule.tensors.items()}
         cost = rule.after(net, torch.optim.SGD(net.parameters(), lr=0.1), 0)
         moved.append({name: rule.tensors[name] - before[name] for name in before})
-    return bool(cost.random_numbers) and not _same(*moved)
+    return bool(cost.random_numbers) and not cost.events and not _same(*moved)
 
 
 MEASURES: dict[Claim, Callable[[Make], bool]] = {

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import torch
-from helpers import CASES, DENSE, SCHEMES, assert_alive, attach, each_rule, each_scheme, gradients, learnt
+from helpers import CASES, DENSE, SCHEMES, assert_alive, attach, each_main_rule, each_scheme, gradients, learnt
 
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
 from aplysia.errors import PairError
@@ -64,7 +64,7 @@ def test_a_late_loss_is_taken_only_by_a_scheme_that_waits_for_the_end(scheme_nam
             scheme.check(net, MeanOutputLoss(), rule)
 
 
-@each_rule
+@each_main_rule
 @each_scheme
 def test_a_record_counts_what_happened(rule_name: str, scheme_name: str) -> None:
     case = CASES["conv, soft, attached, average and max pool, groups, stride"]
@@ -81,7 +81,7 @@ def test_a_record_counts_what_happened(rule_name: str, scheme_name: str) -> None
     assert record.loss.shape == ()
 
 
-@each_rule
+@each_main_rule
 @each_scheme
 def test_two_batches_in_a_row_are_independent(rule_name: str, scheme_name: str) -> None:
     """No state of one sequence, and no trace, is left for the next."""

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import CASES, SCHEMES, Case, assert_alive, attach, close, each_case, each_rule, each_scheme, gradients
+from helpers import (
+    CASES,
+    SCHEMES,
+    Case,
+    assert_alive,
+    attach,
+    close,
+    each_case,
+    each_main_rule,
+    each_scheme,
+    gradients,
+)
 
 from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.temporal.through_time import ThroughTime
@@ -12,7 +23,7 @@ from aplysia.credit.temporal.through_time import ThroughTime
 STEPS = 11  # longer than one block of the scan
 
 
-@each_rule
+@each_main_rule
 @each_scheme
 @pytest.mark.parametrize(
     "case_name", ["dense, hard, attached, leaky readout, gain", "dense, standardised, soft, attached, held"]

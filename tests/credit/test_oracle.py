@@ -17,6 +17,7 @@ from helpers import (
     attach,
     close,
     each_case,
+    each_main_rule,
     each_rule,
     each_scheme,
     gradients,
@@ -37,7 +38,7 @@ def test_rules_and_schemes_are_found_and_not_listed() -> None:
     assert {"ThroughTime", "Trace-AfterSequence", "Trace-EveryStep", "Traceless-EveryStep"} <= set(SCHEMES)
 
 
-@each_rule
+@each_main_rule
 @each_scheme
 @each_case
 def test_gradients_outputs_and_loss_equal_the_oracle(rule_name: str, scheme_name: str, case: Case) -> None:
@@ -106,7 +107,7 @@ def test_training_of_a_convolutional_net_equals_the_oracle(rule_name: str) -> No
         torch.testing.assert_close(rule.tensors[name], feedback, rtol=1e-9, atol=1e-12)
 
 
-@each_rule
+@each_main_rule
 def test_a_loss_of_the_mean_output_equals_the_oracle_through_time(rule_name: str) -> None:
     net, (x, target) = DENSE.net(), DENSE.input()
     assert_alive(net, x)
@@ -118,7 +119,7 @@ def test_a_loss_of_the_mean_output_equals_the_oracle_through_time(rule_name: str
     assert math.isclose(float(record.loss), want.loss, rel_tol=1e-10)
 
 
-@each_rule
+@each_main_rule
 @each_scheme
 def test_dropout_masks_enter_forward_and_backward(rule_name: str, scheme_name: str) -> None:
     net, (x, target) = DENSE.net(), DENSE.input()

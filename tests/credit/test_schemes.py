@@ -13,7 +13,7 @@ from helpers import (
     attach,
     close,
     each_case,
-    each_rule,
+    each_main_rule,
     gradients,
     learnt,
     oracle_learn,
@@ -32,7 +32,7 @@ from aplysia.errors import PairError, RecipeError
 ONLINE = pytest.mark.parametrize("kind", [Trace, Traceless])
 
 
-@each_rule
+@each_main_rule
 @ONLINE
 def test_gradients_are_the_sum_of_per_step_gradients(rule_name: str, kind: type[Trace] | type[Traceless]) -> None:
     case = CASES["dense, hard, attached, leaky readout, gain"]
