@@ -13,6 +13,7 @@ _NAMES = {
     "Integrator": "aplysia.neurons.integrator",
     "Windowed": "aplysia.neurons.windowed",
     "ConstantSlope": "aplysia.neurons.constant_slope",
+    "Ramp": "aplysia.neurons.ramp",
     "Potential": "aplysia.neurons.potential",
     "from_times": "aplysia.ops.first_spike",
     "to_times": "aplysia.ops.first_spike",
