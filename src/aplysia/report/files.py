@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aplysia.errors import RunError
+from aplysia.report.alignment import write_alignment
 from aplysia.report.cells import Found, cell, read
 from aplysia.report.measure import Report, as_json, measure
 from aplysia.report.picture import figure_html, figure_svg
@@ -57,6 +58,7 @@ def export(table: Table, found: Found, source: Path, target: Path, seeds: tuple[
         _write(copy, "summary.json", summary)
     report = measure(table, read(table, target))
     write_report(report, target, html=False)
+    write_alignment(table, source, target)
     return report
 
 
