@@ -454,8 +454,8 @@ class FrozenBackprop(OracleRule):
             theta = sorted(change)[size - round(1000 * level.fraction) * size // 1000 - 1]
         chosen = [n for n, c in enumerate(change) if c > theta]
         share = len(chosen) / size
-        surprise = (share - level.fraction) / max(share, level.fraction)
-        self.kept[f"level {name}"] = theta * math.exp(level.rate * surprise)
+        factor = math.exp(level.rate * (share - level.fraction) / level.fraction)
+        self.kept[f"level {name}"] = theta * min(factor, 2.0)
         return chosen
 
 

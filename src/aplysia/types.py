@@ -62,12 +62,13 @@ class Cost:
     """What one call of a rule moved, in exact counts; `None` means not known, never zero.
 
     Attributes:
-        events: transport events (a copy of weights or signs from the forward to the feedback side).
-        words: weights moved across.
-        bits: bits moved across, at the weight's own width (signs: 1).
-        address_bits: bits spent on saying which weights were moved.
+        events: transport events: steps after which weights or signs are sent from the forward to the feedback side, be it of
+            one layer or of several.
+        words: weights sent across, whether or not they arrive.
+        bits: bits sent across, at the width the link has for a weight, else the weight's own (signs: 1).
+        address_bits: bits spent on saying which weights were sent; none where both sides know.
         writes: feedback weights written.
-        random_numbers: random numbers drawn.
+        random_numbers: random numbers drawn, on one side.
     """
 
     events: int | None = 0

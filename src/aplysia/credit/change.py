@@ -91,7 +91,7 @@ class Absolute(AbstractLevel):
 class RunningQuantile(AbstractLevel):
     """θ follows the (1 − ρ)-quantile of the changes by counting alone, without sorting:
 
-        θ ← θ·exp(η·(share − ρ)/max(share, ρ))        share: of the weights that were above θ
+        θ ← θ·exp(η·(share − ρ)/ρ), at most doubled        share: of the weights that were above θ
 
     At the first event, and wherever θ is 0, it is the quantile itself.
 
@@ -117,7 +117,8 @@ class RunningQuantile(AbstractLevel):
         return float(change.kthvalue(below).values) if below else 0.0
 
     def after(self, level: float, share: float) -> float:
-        return level * math.exp(self.rate * (share - self.fraction) / max(share, self.fraction))
+        # Linear in the share, which for few weights is noisy: any bend would shift the share in the long run.
+        return level * math.exp(min(self.rate * (share - self.fraction) / self.fraction, math.log(2.0)))
 
 
 class AbstractPool(ABC):

@@ -15,17 +15,15 @@ from aplysia.credit.transport import Draw, Sender, State
 from aplysia.errors import RecipeError
 from aplysia.types import Cost
 
-# Bits of the exponent of a layer's common scale, sent along with every message of quantised words.
-SCALE_BITS = 8
-
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
     """A lossy, late or coarse link.
 
-    Feedback weights of few bits are whole multiples q·s, |q| ≤ 2^(bits−1) − 1, of a scale s common to a layer: the smallest
-    power of two that reaches the largest forward weight. With one bit they are ±s, s the power of two nearest to the mean
-    |w|. The scale is sent along with every message and is never lost; what the other side holds is rounded to the new levels.
+    Feedback weights of few bits are q·s with whole q, |q| ≤ 2^(bits−1) − 1, and a scale s common to a layer, at which the
+    largest forward weight is the last level. With one bit they are ±s, s = mean |w|. The other side stores q, and one s, which
+    is sent along with every message, at full width, and never lost: after a partial copy the words that did not take part are
+    read at the new scale, for nobody could round them anew without writing them all.
 
     Attributes:
         drop: probability in [0, 1) that a word is lost, each on its own; it is counted as sent and not as written, and the
@@ -65,7 +63,11 @@ class Link:
     def state(self, name: str, feedback: Tensor, flights: int) -> State:
         """What the other side starts with, and room for `flights` messages under way."""
         flat = feedback.flatten()
-        made = {name: self.coarse(flat, self.scale(flat)).view_as(feedback)}
+        made = {name: feedback}
+        if self.bits is not None:
+            scale = self._scale(flat)
+            made[f"codes/{name}"] = self._codes(flat, scale)
+            made[name] = (made[f"codes/{name}"] * scale).view_as(feedback)
         if self.latency and flights:
             made[f"flight/{name}"] = flat.new_zeros(flights, len(flat))
             made[f"taken/{name}"] = torch.zeros(flights, len(flat), dtype=torch.bool, device=flat.device)
@@ -86,8 +88,8 @@ class Link:
         values = weight if index is None else weight[index]
         if f"sent/{name}" in state:
             _put(state[f"sent/{name}"].view(-1), index, values)
-        scale = self.scale(weight)
-        values = self.coarse(values, scale)
+        scale = None if self.bits is None else self._scale(weight)
+        values = values if scale is None else self._codes(values, scale)
         if self.drop:
             # Drawn on the CPU: the same words are lost on every device, and nobody has to wait for their number.
             kept = (
@@ -103,13 +105,13 @@ class Link:
             if scale is not None:
                 state[f"flight_scale/{name}"][slot] = scale
         else:
-            held = state[name].view(-1)
-            if scale is not None:
-                held.copy_(self.coarse(held, scale))
+            held = _held(name, state)
             _put(held, index, values)
+            if scale is not None:
+                torch.mul(held, scale, out=state[name].view(-1))
         return Cost(
             words=selection.words,
-            bits=selection.words * self.word_bits(weight) + (SCALE_BITS if self.bits else 0),
+            bits=selection.words * (self.bits or _width(weight)) + (_width(weight) if self.bits else 0),
             address_bits=selection.address_bits,
             writes=0 if self.latency else len(values),
             random_numbers=selection.drawn,
@@ -121,40 +123,37 @@ class Link:
             return Cost()
         cost = Cost()
         for slot in (state[f"arrival/{name}"] == done).nonzero().flatten().tolist():
-            held = state[name].view(-1)
-            if self.bits is not None:
-                held.copy_(self.coarse(held, state[f"flight_scale/{name}"][slot]))
+            held = _held(name, state)
             held.copy_(torch.where(state[f"taken/{name}"][slot], state[f"flight/{name}"][slot], held))
+            if self.bits is not None:
+                torch.mul(held, state[f"flight_scale/{name}"][slot], out=state[name].view(-1))
             cost += Cost(writes=int(state[f"arriving/{name}"][slot]))
         return cost
 
-    def word_bits(self, weight: Tensor) -> int:
-        """Bits of one word."""
-        return self.bits or torch.finfo(weight.dtype).bits
-
-    def scale(self, weight: Tensor) -> Tensor | None:
-        """s of a layer with these weights, 0-dim; None: full precision."""
-        if self.bits is None:
-            return None
+    def _scale(self, weight: Tensor) -> Tensor:
+        """s for a layer with these weights, 0-dim."""
         size = weight.abs()
-        reach = size.mean() * 2.0**0.5 if self.bits == 1 else size.amax() / self._top
-        mantissa, exponent = torch.frexp(reach.clamp(min=1e-30))
-        # Of reach = m·2^e, ½ ≤ m < 1: up to the next power of two for the largest, to the nearest for the mean.
-        exponent = exponent - 1 if self.bits == 1 else exponent - (mantissa == 0.5).to(exponent.dtype)
-        return torch.ldexp(torch.ones_like(reach), exponent)
+        return (size.mean() if self.bits == 1 else size.amax() / self._top).clamp(min=torch.finfo(weight.dtype).tiny)
 
-    def coarse(self, values: Tensor, scale: Tensor | None) -> Tensor:
-        """Values on the levels of a scale; the same values for None."""
-        if scale is None:
-            return values
+    def _codes(self, values: Tensor, scale: Tensor) -> Tensor:
+        """q of each value: whole numbers, in the weights' own type."""
         if self.bits == 1:
-            return torch.where(values < 0, -scale, scale)
-        return (values / scale).round().clamp(-self._top, self._top) * scale
+            return torch.where(values < 0, -1.0, 1.0).to(values.dtype)
+        return (values / scale).round_().clamp_(-self._top, self._top)
 
     @property
     def _top(self) -> int:
         assert self.bits is not None
         return 2 ** (self.bits - 1) - 1
+
+
+def _held(name: str, state: State) -> Tensor:
+    """What the other side stores of each weight, flat: the weight itself, or its q."""
+    return state.get(f"codes/{name}", state[name]).view(-1)
+
+
+def _width(weight: Tensor) -> int:
+    return torch.finfo(weight.dtype).bits
 
 
 def _put(target: Tensor, index: Tensor | None, values: Tensor) -> None:

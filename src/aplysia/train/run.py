@@ -283,8 +283,13 @@ class Run:
 
     def _summary(self, trainer: Trainer, tested: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
         recipe, learner, position = self.recipe, trainer.learner, trainer.position
-        words_bp = learner.steps * sum(layer.weight.numel() for layer in learner.net.fed_back)
+        fed_back = [layer.weight for layer in learner.net.fed_back]
+        words_bp = learner.steps * sum(weight.numel() for weight in fed_back)
+        bits_bp = learner.steps * sum(weight.numel() * torch.finfo(weight.dtype).bits for weight in fed_back)
         cost = learner.cost
+        bits = None if cost.bits is None or cost.address_bits is None else cost.bits + cost.address_bits
+        # Not every rule says what it remembers on the forward side.
+        memory = getattr(learner.rule, "memory_words", None)
         return {
             "status": "finished",
             "recipe": recipe.name,
@@ -310,6 +315,9 @@ class Run:
                 "address_bits": cost.address_bits,
                 "words_bp": words_bp,
                 "reduction": words_bp / cost.words if cost.words else None,
+                "bits_bp": bits_bp,
+                "reduction_bits": bits_bp / bits if bits else None,
+                "extra_memory_words": None if memory is None else memory(learner.net),
                 "feedback_writes": cost.writes,
             },
         }
