@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -28,7 +28,9 @@ from helpers import (
 
 from aplysia.credit.contract import AbstractChained, AbstractSpatial
 from aplysia.credit.spatial.feedback_alignment import FeedbackAlignment
+from aplysia.credit.spatial.frozen import FrozenBackprop
 from aplysia.credit.temporal.trace import Trace
+from aplysia.credit.transport import Random
 from aplysia.errors import PairError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
@@ -45,6 +47,15 @@ def test_a_claim_is_stated_exactly_when_it_is_measured(rule_name: str, claim: Cl
     stated = claim in RULES[rule_name]().claims
     measured = MEASURES[claim](RULES[rule_name])
     assert measured == stated, f"{rule_name} {'states' if stated else 'does not state'} {claim.name}: {claim.value}"
+
+
+@pytest.mark.parametrize("claim", list(Claim), ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "settings", [{}, {"interval": 1, "transport": Random(fraction=0.3)}], ids=["as shipped", "random, after every step"]
+)
+def test_frozen_backprop_holds_no_claim_whatever_its_interval(settings: dict[str, Any], claim: Claim) -> None:
+    """As it ships it copies after a hundred steps; copies of random choice are no phase of their own."""
+    assert not MEASURES[claim](lambda: FrozenBackprop(**settings))
 
 
 # --- rules that break their word: the contract must see it ------------------------------------------------------------
