@@ -94,6 +94,11 @@ def test_words_of_all_events_add_up_to_the_fraction_exactly(thousandths: int, si
     assert max(counts) - min(counts) <= 1
 
 
+def test_a_fraction_is_the_decimal_that_was_written() -> None:
+    assert 0.29 * 100 < 29
+    assert exact_words(0.29, 100, 1) == 29
+
+
 @pytest.mark.parametrize(
     ("words", "size", "bits"), [(0, 100, 0), (3, 100, 21), (20, 100, 100), (2, 128, 14), (2, 129, 16), (1, 1, 0)]
 )
