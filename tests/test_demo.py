@@ -14,8 +14,10 @@ from aplysia.rules import __all__ as rules
 def test_every_rule_has_a_row_and_a_stored_reference() -> None:
     shown = {type(rule).__name__ for rule in demo.variants().values()}
     assert shown == set(rules)
-    assert demo.expected().keys() == demo.variants().keys()
-    assert list(demo.variants())[-1] == "readout_only"
+    rows = demo.demo_recipes()
+    assert demo.expected().keys() == rows.keys()
+    assert list(rows)[-1] == "readout_only"
+    assert {type(recipe.neuron).__name__ for recipe in rows.values()} == {"LIF", "Windowed"}
 
 
 def test_the_references_separate_learning_from_the_control() -> None:
@@ -38,7 +40,7 @@ def test_the_demo_prints_one_table_and_ends_with_a_command_that_works(tmp_path: 
         cwd=tmp_path, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name in demo.variants():
+    for name in demo.demo_recipes():
         row = re.search(rf"^{re.escape(name)}  .*$", done.stdout, re.M)
         assert row, done.stdout
         assert "as expected" in row[0], row[0]

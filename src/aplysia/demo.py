@@ -26,9 +26,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aplysia.credit.contract import AbstractSpatial
+from aplysia.credit.spatial.frozen import FrozenBackprop
 from aplysia.credit.spatial.sign_symmetric import FixedMagnitude, RedrawnMagnitude, SignSymmetric
+from aplysia.credit.transport import LargestChange
 from aplysia.plugins import walk
 from aplysia.recipes import find
+from aplysia.tables.base import slug
 from aplysia.train.folder import RunFolder
 from aplysia.train.log import Progress as RunProgress
 from aplysia.train.log import table
@@ -52,6 +55,7 @@ class Row:
 def variants() -> dict[str, AbstractSpatial]:
     """Every rule that ships with its defaults, and the other magnitudes of the sign-symmetric one; the control last."""
     made = {name: rule() for name, rule in walk(AXES[AbstractSpatial], AbstractSpatial).items()}
+    made["frozen, Φ=10 ρ=1 %"] = FrozenBackprop(interval=10, transport=LargestChange(fraction=0.01))
     made["sign_symmetric, fixed"] = SignSymmetric(magnitude=FixedMagnitude())
     made["sign_symmetric, redrawn"] = SignSymmetric(magnitude=RedrawnMagnitude())
     first, last = "symmetric", "readout_only"
@@ -59,9 +63,18 @@ def variants() -> dict[str, AbstractSpatial]:
     return {name: made[name] for name in (first, *middle, last)}
 
 
-def demo_recipe(rule: AbstractSpatial, seed: int) -> Recipe:
-    """The digits recipe, short enough that all rules fit into half a minute."""
-    return replace(find("digits-mlp"), rule=rule, seed=seed, epochs=8, validation=0.0, compiled=False)
+def demo_recipes() -> dict[str, Recipe]:
+    """Every row of the table: the rules on LIF neurons, some of them on first-spike neurons; the control last."""
+    rows, first_spike = variants(), ("symmetric", "frozen", "frozen, Φ=10 ρ=1 %")
+    control = rows.popitem()
+    made = {name: _short("digits-mlp", rule) for name, rule in rows.items()}
+    made |= {f"first-spike: {name}": _short("digits-ttfs", rows[name]) for name in first_spike}
+    return made | {control[0]: _short("digits-mlp", control[1])}
+
+
+def _short(recipe: str, rule: AbstractSpatial) -> Recipe:
+    """A digits recipe, short enough that all rows fit into half a minute."""
+    return replace(find(recipe), rule=rule, epochs=8, validation=0.0, compiled=False)
 
 
 def train(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -87,35 +100,35 @@ def verdict(accuracies: list[float], reference: dict[str, float] | None, samples
 def run_demo(*, seeds: int = 3, out: Path | None = None) -> list[Row]:
     """Train, print the table, say what to do next."""
     console = Console()
-    rules, began = variants(), time.monotonic()
+    recipes, began = demo_recipes(), time.monotonic()
     console.print(
-        f"{len(rules)} learning rules × {seeds} seeds on the handwritten digits that ship (1,797 samples), "
-        "64-128-128-10 LIF, T = 6, eligibility traces",
+        f"{len(recipes)} rows × {seeds} seeds on the handwritten digits that ship (1,797 samples): 64-128-128-10 LIF, T = 6, "
+        "eligibility traces; or first-spike neurons",
         highlight=False,
     )
     found: dict[tuple[str, int], dict[str, Any]] = {}
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        columns = TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         bar = stack.enter_context(Progress(*columns, console=console, transient=True))
-        task = bar.add_task("starting", total=len(rules) * seeds)
+        task = bar.add_task("starting", total=len(recipes) * seeds)
         # One process a core with one thread each: the net is so small that a second thread would cost more than it brings.
-        workers = min(len(rules) * seeds, os.cpu_count() or 1, 8)
+        workers = min(len(recipes) * seeds, os.cpu_count() or 1, 8)
         pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,))
         stack.callback(pool.shutdown, cancel_futures=True)
         jobs = {
-            pool.submit(train, demo_recipe(rule, seed), folder / f"{name.replace(', ', '-')}-s{seed}"): (name, seed)
+            pool.submit(train, replace(recipe, seed=seed), folder / f"{slug(name)}-s{seed}"): (name, seed)
             for seed in range(seeds)
-            for name, rule in rules.items()
+            for name, recipe in recipes.items()
         }
         for job in as_completed(jobs):
             name, seed = jobs[job]
             found[name, seed] = job.result()
             bar.update(task, description=name, advance=1)
-            if not console.is_terminal and len(found) % len(rules) == 0:
+            if not console.is_terminal and len(found) % len(recipes) == 0:
                 told = f"{len(found)} of {len(jobs)} runs done after {time.monotonic() - began:.0f} s"
                 console.print(told, highlight=False)
-    runs = {name: [found[name, seed] for seed in range(seeds)] for name in rules}
+    runs = {name: [found[name, seed] for seed in range(seeds)] for name in recipes}
     rows = [_row(name, done) for name, done in runs.items()]
     _show(rows, TEST_SAMPLES, time.monotonic() - began, out)
     return rows
