@@ -122,9 +122,9 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
         "import test_first_spike_runs as t\n"
         "from aplysia.train import run\n"
         "run._INSIDE = run._BETWEEN = 0.0\n"
-        "t.execute(t.small(epochs=3), Path(sys.argv[3]), resume=True)\n"
+        "t.execute(t.small(epochs=3, batch_size=400), Path(sys.argv[3]), resume=True)\n"
     )
-    execute(small(epochs=3), tmp_path / "whole")
+    execute(small(epochs=3, batch_size=400), tmp_path / "whole")
     cut = tmp_path / "cut"
     here = Path(__file__).parent
     command = [sys.executable, str(script), str(here), str(here.parent), str(cut)]
