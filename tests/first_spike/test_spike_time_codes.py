@@ -9,6 +9,7 @@ import torch
 from first_spike_nets import DENSE
 from torch import Tensor
 
+from aplysia.credit.loss import SpikeTimeLoss
 from aplysia.credit.spatial.symmetric import Symmetric
 from aplysia.credit.temporal.spike_time import Push, SpikeTime
 from aplysia.data.encode import FirstSpike
@@ -127,3 +128,12 @@ def test_a_first_spike_net_steps_through_no_time(way: str, what: str) -> None:
 def test_settings_out_of_range_are_refused(make, value: float) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(AplysiaError, match="a number > 0"):
         make(value)
+
+
+def test_held_out_loss_is_the_loss_that_is_trained() -> None:
+    """`evaluate` reports what `learn` minimises: with spike times the softmax over −t/ξ, not over the earliness itself."""
+    out = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)).double()
+    target = torch.tensor([0, 1, 2, 3, 0, 1])
+    loss = SpikeTimeLoss(scale=0.2)
+    torch.testing.assert_close(loss.of_logits(out, target), loss.value(out.unsqueeze(0), target, 1))
+    assert not torch.isclose(loss.of_logits(out, target), torch.nn.functional.cross_entropy(out, target))

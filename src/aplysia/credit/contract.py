@@ -59,6 +59,10 @@ class AbstractLoss(ABC):
         """The loss and its derivative by the outputs, `[K, B, C]`; may be replaced by a closed form."""
         return error_by_autograd(self, out, target, steps)
 
+    def of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
+        """What is reported for held-out data: cross-entropy of the mean output `[B, C]`; may be replaced."""
+        return torch.nn.functional.cross_entropy(logits, target)
+
 
 def error_by_autograd(loss: AbstractLoss, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """The loss of a chunk and its derivative by the outputs."""

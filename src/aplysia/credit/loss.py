@@ -93,3 +93,6 @@ class SpikeTimeLoss(AbstractLoss):
 
     def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
         return F.cross_entropy(out.flatten(0, 1) / self.scale, target.repeat(len(out))) * (len(out) / steps)
+
+    def of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits / self.scale, target)

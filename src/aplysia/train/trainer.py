@@ -179,7 +179,7 @@ def evaluate(learner: Learner, loader: Loader, encoder: AbstractEncoder, steps: 
     for number, (images, labels) in enumerate(loader.batches(0)):
         x = encoder(images, steps, generator(images.device, seed, "evaluate", number))
         logits, spikes = net.predict(x)
-        loss = torch.nn.functional.cross_entropy(logits, labels)
+        loss = learner.loss.of_logits(logits, labels)
         slots = [steps * len(labels) * layer.units for layer in net.all]
         tally.add(logits, labels, loss, spikes, slots)
     return tally.summary(net)
