@@ -60,9 +60,11 @@ def plain(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     spiked = (times > 0).unsqueeze(2)
     weights = weight.t()[order]
     slope = weights.cumsum(1)
-    candidates = ((weights * times.unsqueeze(2)).cumsum(1) - THRESHOLD) / slope
+    up = slope > 0
+    # Slopes of exactly 0 do occur; unguarded they make the whole gradient NaN.
+    candidates = ((weights * times.unsqueeze(2)).cumsum(1) - THRESHOLD) / torch.where(up, slope, torch.ones_like(slope))
     after = torch.cat([times[:, 1:], torch.zeros_like(times[:, :1])], 1).unsqueeze(2)
-    valid = (slope > 0) & spiked & (candidates <= times.unsqueeze(2)) & (candidates >= after)
+    valid = up & spiked & (candidates <= times.unsqueeze(2)) & (candidates >= after)
     y = candidates.gather(1, valid.int().argmax(1, keepdim=True)).squeeze(1)
     return torch.where(valid.any(1) & (y > 0), y, torch.zeros_like(y))
 
@@ -135,9 +137,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds in place of 9")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--threads", type=int, default=2, help="at most; one is steadier on a busy machine")
     parser.add_argument("--memory-of", nargs=2, metavar=("NAME", "SHAPE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(min(arguments.threads, torch.get_num_threads()))
     if arguments.memory_of:
         print(memory_of(arguments.memory_of[0], SHAPES[arguments.memory_of[1]]))
         return
