@@ -13,10 +13,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _Features(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        ctx.shape = images.shape
+        return images.flatten(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return (gradients[0].view(ctx.shape).contiguous(memory_format=torch.channels_last),)
+
+
+def features(x: Tensor) -> Tensor:
+    """`[B, C, H, W]` (or any `[B, …]`) to `[B, M]`, channel by channel, whatever the order of memory.
+
+    Where images have the channels last, so has their gradient: else the pool below would copy its whole input over.
+    """
+    if x.ndim == 4 and x.requires_grad and not x.is_contiguous():
+        flat = _Features.apply(x)
+        assert isinstance(flat, Tensor)
+        return flat
+    return x.flatten(1)
 
 
 class AbstractGeometry(ABC):
