@@ -5,7 +5,7 @@
 All in one process, interleaved round by round; ratios are medians of the ratios within a round. The ReLU net runs in torch's
 default order of memory and in channels-last order, and the faster of the two is what counts. Peers are written the way their
 own documentation writes such a net, with the constant input given at each step. The ramp neuron's kernel has a benchmark of
-its own, `ramp_kernel.py`; its figures are part of the JSON file.
+its own, `ramp_kernel.py`, which runs at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import interleave
+import ramp_kernel
 import torch
 import torch.nn.functional as F
 from interleave import Step
@@ -211,6 +212,13 @@ def main() -> None:
                 )
             for who, why in found["missing"].items():
                 print(f"  {who:<22}  missing: {why}")
+    if not arguments.quick:
+        results["ramp"] = ramp_kernel.measure(3)
+        for name, found in results["ramp"].items():
+            faster, smaller = found["times_faster"]["compiled"], found["times_smaller"]["compiled"]
+            print(
+                f"\nramp kernel, {name}: {faster:.0f} times faster than plain torch, with {smaller:.0f} times less memory"
+            )
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(results, file, indent=1)

@@ -111,6 +111,16 @@ def first_spike_table(stored: dict) -> list[str]:
             speed_up, peer = race["ratio_to_best_peer"], race["best_peer"]
             told += f"; it is {speed_up:.1f} times as fast as `{peer}` at T = {stored['peer_steps']}"
         lines += ["", f"{told}. Medians of {race['rounds']} rounds.", ""]
+    if "ramp" in stored:
+        lines += ["### The ramp neuron's kernel, forward and backward", ""]
+        lines += ["| | | ms | peak MB | times faster | times smaller |", "| --- | --- | --- | --- | --- | --- |"]
+        for name, race in stored["ramp"].items():
+            for who, milliseconds in race["milliseconds"].items():
+                faster, smaller = (race[key].get(who) for key in ("times_faster", "times_smaller"))
+                ratios = f"{faster:.0f} | {smaller:.0f}" if faster else "|"
+                peak = race["peak_bytes"][who] / 1e6
+                lines.append(f"| {name} | {who} | {milliseconds:,.0f} | {peak:,.0f} | {ratios} |")
+        lines.append("")
     return lines
 
 
