@@ -61,7 +61,8 @@ def _choices(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
     """The defaults, and every other object a setting may hold (a magnitude, an update): found, not listed."""
     options: list[list[tuple[str, str, Any]]] = []
     for item in dataclasses.fields(kind):
-        if not item.init or item.default_factory is dataclasses.MISSING:
+        # What can be laid beside any rule has tests of its own.
+        if not item.init or item.default_factory is dataclasses.MISSING or item.name in ("local", "noise"):
             continue
         base = next((b for b in type(item.default_factory()).__mro__[1:] if ABC in b.__bases__), None)
         if base is None:

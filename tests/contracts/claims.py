@@ -32,11 +32,12 @@ import torch
 from helpers import CASES, DENSE, Case, Trainer, assert_alive, gradients, learnt, parameters, plain_autograd
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractLoss, AbstractSpatial
+from aplysia.credit.contract import AbstractSpatial
 from aplysia.credit.loss import StepwiseLoss
+from aplysia.credit.seen import AbstractLoss, Seen
 from aplysia.credit.temporal.through_time import ThroughTime
 from aplysia.credit.temporal.trace import Trace
-from aplysia.nets.net import Net
+from aplysia.nets.net import Net, Pass
 from aplysia.neurons.integrator import Integrator
 from aplysia.ops.surrogate import Rectangle
 from aplysia.types import Claim, Cost
@@ -167,7 +168,8 @@ def probe(net: Net, rule: AbstractSpatial) -> list[Tensor]:
         made = [rule.slot(layer, layer.effective_weight()) for layer in net.fed_back]
         outs = [torch.ones(2, 3, *layer.output_shape, dtype=torch.float64) for layer in net.all]
         error = torch.linspace(-1, 1, 2 * 3 * net.classes, dtype=torch.float64).view(2, 3, net.classes)
-        _, seeds = rule.roots(net, outs, error)
+        done = Pass(outs, [], torch.zeros(0), torch.zeros(0), [])
+        _, seeds = rule.roots(net, Seen(done, error, torch.zeros(3, dtype=torch.long), StepwiseLoss(), 2))
         return [t.clone() for t in (*made, *seeds) if t is not None]
 
 

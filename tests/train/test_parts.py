@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import aplysia
-from aplysia.credit.contract import error_by_autograd
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
+from aplysia.credit.seen import error_by_autograd
 from aplysia.credit.temporal.online import EveryStep
 from aplysia.credit.temporal.trace import Trace
 from aplysia.errors import AplysiaError, PairError, RecipeError, TrainingError

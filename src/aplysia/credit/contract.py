@@ -17,9 +17,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from aplysia.credit.local import AbstractLocal, NoLocal
+from aplysia.credit.seen import AbstractLoss, Seen
 from aplysia.errors import PairError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Input, Net
+from aplysia.nets.noise import Comparator, Noise, NoiseSource
+from aplysia.neurons.base import AbstractStepped
+from aplysia.ops.scan import HardReset
 from aplysia.types import Claim, Cost, Paper
 
 
@@ -42,35 +47,8 @@ class Record:
     saturated: Tensor | None = None
 
 
-class AbstractLoss(ABC):
-    """A loss on the readout.
-
-    Attributes:
-        per_step: whether the loss is a sum over steps, so that the error of a step is known at that step.
-    """
-
-    per_step: ClassVar[bool]
-
-    @abstractmethod
-    def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
-        """The loss of a chunk of outputs `[K, B, C]` out of `steps` in all, for labels `[B]`; averaged over the batch."""
-
-    def error(self, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """The loss and its derivative by the outputs, `[K, B, C]`; may be replaced by a closed form."""
-        return error_by_autograd(self, out, target, steps)
-
-    def of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
-        """What is reported for held-out data: cross-entropy of the mean output `[B, C]`; may be replaced."""
-        return torch.nn.functional.cross_entropy(logits, target)
-
-
-def error_by_autograd(loss: AbstractLoss, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """The loss of a chunk and its derivative by the outputs."""
-    leaf = out.detach().requires_grad_()
-    with torch.enable_grad():
-        value = loss.value(leaf, target, steps)
-    (error,) = torch.autograd.grad(value, leaf)
-    return value.detach(), error
+# Tensors that belong to what is laid beside a rule.
+_LOCAL = "local/"
 
 
 @dataclass(kw_only=True)
@@ -78,23 +56,32 @@ class AbstractSpatial(ABC):
     """A rule for where errors come from.
 
     A concrete rule is a dataclass: its fields are its settings, `tensors` is what it owns (feedback weights). It is
-    attached to one net, once. Three methods may be replaced besides the abstract ones, and do nothing here: `check_net`,
-    `check_optimiser`, `after`.
+    attached to one net, once. Some methods may be replaced besides the abstract ones, and do nothing here: `check_net`,
+    `check_optimiser`, `trained`, `slopes`, `after`.
+
+    Two things can be laid beside any rule: `noise` in its forward pass while it learns, and `local` errors.
 
     Attributes:
         paper: where the rule comes from.
         claims: facts about the class, each measured by the contract tests.
         summary: one line for `aplysia list rules`.
+        noise: in the forward pass while learning; none unless the rule lives on it.
+        local: errors that hidden layers make for themselves; none unless said.
         tensors: what the rule owns; goes into checkpoints, never into the model's state.
+        step: number of the optimiser step under way.
     """
 
     paper: ClassVar[Paper]
     claims: ClassVar[frozenset[Claim]]
     summary: ClassVar[str]
 
+    noise: Noise = field(default_factory=lambda: Noise(alpha=0.0))
+    local: AbstractLocal = field(default_factory=NoLocal)
+
     tensors: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
     _attached: bool = field(init=False, repr=False, compare=False, default=False)
     seed: int = field(init=False, repr=False, compare=False, default=0)
+    step: int = field(init=False, repr=False, compare=False, default=0)
 
     def attach(self, net: Net, *, seed: int) -> None:
         """Take charge of a net: make the feedback tensors.
@@ -109,12 +96,65 @@ class AbstractSpatial(ABC):
                 got="one that is attached already",
                 fix="make a new one",
             )
+        self._check_noise(net)
         self.check_net(net)
         self.seed = seed
         with torch.no_grad():
+            made = self.start(net) | {_LOCAL + name: tensor for name, tensor in self.local.start(net, seed).items()}
             # A view of a forward weight would turn any rule into backpropagation without a word.
-            self.tensors = {name: tensor.detach().clone() for name, tensor in self.start(net).items()}
+            self.tensors = {name: tensor.detach().clone() for name, tensor in made.items()}
+        for name in (*self.trained(net), *(_LOCAL + name for name in self.local.trained(net))):
+            self.tensors[name].requires_grad_()
         self._attached = True
+
+    def begin(self, step: int) -> None:
+        """A batch begins: the one of optimiser step `step`, counted from 0."""
+        self.step = step
+
+    @property
+    def noise_source(self) -> NoiseSource | None:
+        """The noise of the batch under way; None where there is none."""
+        return self.noise.source(self.seed, self.step)
+
+    @property
+    def slopes(self) -> bool:
+        """Whether the rule looks at the neurons' surrogate derivatives."""
+        return False
+
+    def parameters(self) -> list[Tensor]:
+        """Those of its tensors that the optimiser is to train beside the net's parameters."""
+        return [tensor for tensor in self.tensors.values() if tensor.requires_grad]
+
+    def planted(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+        """`roots`, and the local errors."""
+        tensors, seeds = self.roots(net, seen)
+        own = {name.removeprefix(_LOCAL): t for name, t in self.tensors.items() if name.startswith(_LOCAL)}
+        for out, seed in zip(seen.outs[:-1], self.local.seeds(net, seen, own, self.seed), strict=True):
+            if seed is not None:
+                tensors.append(out)
+                seeds.append(seed)
+        return tensors, seeds
+
+    def _check_noise(self, net: Net) -> None:
+        if self.noise.alpha == 0.0:
+            return
+        hidden = [layer.neuron for layer in net.hidden]
+        if not all(isinstance(neuron, AbstractStepped) for neuron in hidden):
+            raise PairError(
+                f"rule {type(self).__name__}",
+                expected="stepped neurons under noise, since noise on a spike time would push it out of its window",
+                got=f"{type(hidden[0]).__name__}, a {net.kind} neuron",
+                fix="set rule.noise.alpha=0, or neuron=lif",
+            )
+        if isinstance(self.noise.site, Comparator):
+            hard = [type(n).__name__ for n in hidden if isinstance(getattr(n, "reset", None), HardReset)]
+            if hard:
+                raise PairError(
+                    "rule.noise.site",
+                    expected="a soft reset for noise in front of the comparator",
+                    got=f"{hard[0]} with a hard reset, which would wipe the potential but not the noise",
+                    fix="set rule.noise.site=membrane, or neuron.reset=soft_reset",
+                )
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Put back what `tensors` held when it was saved."""
@@ -125,14 +165,19 @@ class AbstractSpatial(ABC):
                 got=f"{sorted(tensors)}",
                 fix="resume with the recipe the run was started with",
             )
-        for name, tensor in tensors.items():
-            self.tensors[name].copy_(tensor)
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                self.tensors[name].copy_(tensor)
 
     def check_net(self, net: Net) -> None:
         """Raise `PairError` where the rule makes no sense on this net."""
 
     def check_optimiser(self, net: Net, optimiser: torch.optim.Optimizer) -> None:
         """Raise `PairError` where the rule's law fails under this optimiser."""
+
+    def trained(self, net: Net) -> list[str]:
+        """Names of the rule's tensors that the optimiser trains; the rule fills their `.grad`."""
+        return []
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
         """What happens once the optimiser has stepped (copies, decays, mirror phases); `step` counts from 0."""
@@ -152,13 +197,8 @@ class AbstractSpatial(ABC):
         """The tensor in the error slot of a layer with this effective weight; None: no error leaves downwards."""
 
     @abstractmethod
-    def roots(self, net: Net, outs: list[Tensor], error: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Where errors are planted: tensors and, for each, its seed.
-
-        Args:
-            outs: the layers' outputs of a chunk, `[K, B, …]` each.
-            error: the derivative of the loss by the readout, `[K, B, C]`.
-        """
+    def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+        """Where the rule's own errors are planted: tensors and, for each, its seed."""
 
 
 @dataclass(kw_only=True)
@@ -176,13 +216,16 @@ class AbstractChained(AbstractSpatial):
     def slot(self, layer: Layer, weight: Tensor) -> Tensor | None:
         return self.feedback(layer, weight)
 
-    def roots(self, net: Net, outs: list[Tensor], error: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        return [outs[-1]], [error]
+    def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+        return [seen.outs[-1]], [seen.error]
 
 
 @dataclass(kw_only=True)
 class AbstractSeeded(AbstractSpatial):
-    """A rule that cuts the net into layers and gives each hidden one an error of its own."""
+    """A rule that cuts the net into layers and gives each hidden one an error of its own.
+
+    `observe`, which does nothing here, may be replaced: it sees each chunk before errors are asked for.
+    """
 
     @abstractmethod
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
@@ -195,10 +238,15 @@ class AbstractSeeded(AbstractSpatial):
     def slot(self, layer: Layer, weight: Tensor) -> Tensor | None:
         return None
 
-    def roots(self, net: Net, outs: list[Tensor], error: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        tensors, seeds = [outs[-1]], [error]
-        for layer, out in zip(net.hidden, outs[:-1], strict=True):
-            seed = self.seed_error(layer, out.detach(), error)
+    def observe(self, net: Net, seen: Seen) -> None:
+        """Look at a chunk, in order, before errors are asked for."""
+
+    def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+        with torch.no_grad():
+            self.observe(net, seen)
+        tensors, seeds = [seen.outs[-1]], [seen.error]
+        for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):
+            seed = self.seed_error(layer, out.detach(), seen.error)
             if seed is not None:
                 tensors.append(out)
                 seeds.append(seed)

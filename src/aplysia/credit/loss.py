@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractLoss
+from aplysia.credit.seen import AbstractLoss
 from aplysia.errors import RecipeError
 
 

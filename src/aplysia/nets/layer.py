@@ -56,11 +56,13 @@ class LayerState:
         neuron: the neuron's own state.
         carry: the eligibility's.
         mask: the dropout mask of this sequence, one for all its steps.
+        slope: ∂(output)/∂(current) `[K, B, …]` of the chunk that is over, where the route asks for it.
     """
 
     neuron: State | None = None
     carry: Any = None
     mask: Tensor | None = None
+    slope: Tensor | None = None
 
     def detach(self) -> LayerState:
         return self if self.neuron is None else replace(self, neuron=tuple(v.detach() for v in self.neuron))
@@ -168,7 +170,13 @@ class Layer(nn.Module):
         return self.standardised(self.draw_weight(generator), gain).clone()
 
     def forward(
-        self, x: Tensor | Held, state: LayerState | None = None, route: Route | None = None
+        self,
+        x: Tensor | Held,
+        state: LayerState | None = None,
+        route: Route | None = None,
+        *,
+        clean: Tensor | None = None,
+        disturbance: Tensor | None = None,
     ) -> tuple[Tensor, LayerState, Counts]:
         """Run one chunk.
 
@@ -176,6 +184,8 @@ class Layer(nn.Module):
             x: `[K, B, …]`, or a constant input held for K steps; for first-spike neurons earliness `[1, B, …]`.
             state: from the chunk before; None at the start of a sequence.
             route: the fillings of the slots.
+            clean: what the update is paired with in place of x: the same without noise. None: x.
+            disturbance: added to the currents, `[K, B, …]`; None: nothing.
 
         Returns:
             the output `[K, B, …]`, the state, and what fired.
@@ -184,12 +194,20 @@ class Layer(nn.Module):
         if isinstance(self.neuron, AbstractFirstSpike):
             return self._first_spike(self.neuron, x, route)
         assert isinstance(self.neuron, AbstractStepped), "a neuron is stepped or first-spike"
-        return self._stepped(self.neuron, x, state, route)
+        return self._stepped(self.neuron, x, state, route, clean, disturbance)
 
     def _stepped(
-        self, neuron: AbstractStepped, x: Tensor | Held, state: LayerState, route: Route
+        self,
+        neuron: AbstractStepped,
+        x: Tensor | Held,
+        state: LayerState,
+        route: Route,
+        clean: Tensor | None,
+        disturbance: Tensor | None,
     ) -> tuple[Tensor, LayerState, Counts]:
-        currents, carry = self._currents(x, state, route, neuron.decay)
+        currents, carry = self._currents(x, state, route, neuron.decay, clean)
+        if disturbance is not None:
+            currents = currents + disturbance
         before = neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
         out, after = neuron.scan(currents, before, through_time=route.through_time)
         # Per sample and step first: a float32 sum over a whole chunk would no longer be an exact integer.
@@ -202,7 +220,16 @@ class Layer(nn.Module):
             out = out * mask
         if self.gain != 1.0:
             out = out * self.gain
-        return out, LayerState(after, carry, mask), Counts(spikes, _nothing(out).saturated)
+        slope = self._slope(neuron, currents, before, mask) if route.slopes else None
+        return out, LayerState(after, carry, mask, slope), Counts(spikes, _nothing(out).saturated)
+
+    def _slope(self, neuron: AbstractStepped, currents: Tensor, before: State, mask: Tensor | None) -> Tensor:
+        with torch.enable_grad():
+            leaf = currents.detach().clone().requires_grad_()
+            out, _ = neuron.scan(leaf, before, through_time=False)
+        (slope,) = torch.autograd.grad(out, leaf, torch.ones_like(out))
+        slope = slope * self.gain
+        return slope if mask is None or not neuron.spiking else slope * mask
 
     def _first_spike(
         self, neuron: AbstractFirstSpike, x: Tensor | Held, route: Route
@@ -228,7 +255,9 @@ class Layer(nn.Module):
         counts = Counts(*count_spikes(out, neuron.saturation)) if neuron.spiking else _nothing(out)
         return out.unsqueeze(0), LayerState(), counts
 
-    def _currents(self, x: Tensor | Held, state: LayerState, route: Route, decay: float) -> tuple[Tensor, Any]:
+    def _currents(
+        self, x: Tensor | Held, state: LayerState, route: Route, decay: float, clean: Tensor | None
+    ) -> tuple[Tensor, Any]:
         weight = self.effective_weight()
         # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
         if isinstance(x, Held):
@@ -240,8 +269,12 @@ class Layer(nn.Module):
         steps, batch = x.shape[:2]
         drive = self.prepare(_cut(x, route).flatten(0, 1))
         feedback = route.feedback(self, weight) if drive.requires_grad else None
-        pre, carry = route.eligibility.trace(drive.detach().unflatten(0, (steps, batch)), decay, state.carry)
-        pre = None if pre is None else pre.flatten(0, 1)
+        heard = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
+        pre, carry = route.eligibility.trace(heard.unflatten(0, (steps, batch)), decay, state.carry)
+        if pre is not None:
+            pre = pre.flatten(0, 1)
+        elif clean is not None:
+            pre = heard
         current = synapse(drive, weight, self.bias, geometry=self.geometry, feedback=feedback, pre=pre)
         return current.unflatten(0, (steps, batch)), carry
 

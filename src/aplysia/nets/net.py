@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aplysia.errors import DataError, RecipeError
 from aplysia.nets.layer import Counts, Layer, LayerState
+from aplysia.nets.noise import NoiseSource
 from aplysia.nets.route import Route
 from aplysia.rng import generator
 from aplysia.types import Held
@@ -27,12 +28,14 @@ class Pass:
         states: one per layer, for the next chunk.
         spikes: number of spikes per layer `[L]`, exact integers in floating point.
         saturated: number of spikes per layer that could not have been earlier `[L]`, likewise; 0 for stepped neurons.
+        noise: z per hidden layer, unscaled, `[K, B, …]`; empty where there was none. The outs are without it.
     """
 
     outs: list[Tensor]
     states: States
     spikes: Tensor
     saturated: Tensor
+    noise: list[Tensor]
 
 
 def steps_of(x: Input) -> int:
@@ -47,6 +50,32 @@ def chunks(x: Input, size: int) -> Iterator[Input]:
             yield Held(x.value, min(size, x.steps - start))
         else:
             yield x[start : start + size]
+
+
+def noise_amplitude(layer: Layer, source: NoiseSource) -> float:
+    """Factor on z in this layer."""
+    return source.amplitude(gain=layer.gain, threshold=float(getattr(layer.neuron, "threshold", 1.0)))
+
+
+def _disturbed(
+    layer: Layer, x: Input, state: LayerState | None, route: Route, source: NoiseSource, clean: Tensor | None
+) -> tuple[Tensor, LayerState, Counts, Tensor, Tensor]:
+    """One hidden layer under noise: its output, state and counts, what it sends on, and z."""
+    site, steps = source.noise.site, steps_of(x)
+    batch = len(x.value) if isinstance(x, Held) else x.shape[1]
+    like, amplitude = (
+        layer.weight.detach().new_empty(()).expand(batch, *layer.output_shape),
+        noise_amplitude(layer, source),
+    )
+    z = source.draw(layer.name, route.start, steps, like)
+    disturbance = None
+    if not site.at_output:
+        before = None
+        if site.remembers and route.start > 0:
+            before = source.draw(layer.name, route.start - 1, 1, like)[0] * amplitude
+        disturbance = site.into_currents(z * amplitude, before, layer.neuron.decay)  # type: ignore[attr-defined]
+    out, after, counts = layer(x, state, route, clean=clean, disturbance=disturbance)
+    return out, after, counts, torch.add(out, z, alpha=amplitude) if site.at_output else out, z
 
 
 class Net(nn.Module):
@@ -135,22 +164,32 @@ class Net(nn.Module):
         outs: list[Tensor] = []
         after: States = []
         counts: list[Counts] = []
-        signal = x
+        drawn: list[Tensor] = []
+        signal, clean, source = x, None, None if route is None else route.noise
         for i, layer in enumerate(self.all):
-            signal, state, count = layer(signal, None if states is None else states[i], route)
-            outs.append(signal)
+            state = None if states is None else states[i]
+            if source is None or layer is self.readout:
+                out, state, count = layer(signal, state, route, clean=clean)
+                signal = out
+            else:
+                assert route is not None
+                out, state, count, signal, z = _disturbed(layer, signal, state, route, source, clean)
+                clean = None if source.noise.traced else out
+                drawn.append(z)
+            outs.append(out)
             after.append(state)
             counts.append(count)
         spikes, saturated = torch.stack([c.spikes for c in counts]), torch.stack([c.saturated for c in counts])
-        return Pass(outs, after, spikes, saturated)
+        return Pass(outs, after, spikes, saturated, drawn)
 
     @torch.no_grad()
-    def predict(self, x: Input, *, chunk: int = 8) -> tuple[Tensor, Tensor]:
+    def predict(self, x: Input, *, chunk: int = 8, noise: NoiseSource | None = None) -> tuple[Tensor, Tensor]:
         """Mean output over time `[B, C]` and the number of spikes per layer `[L]`, without a graph."""
-        total, spikes, states = None, None, None
+        total, spikes, states, start = None, None, None, 0
         for part in chunks(x, chunk):
-            done = self(part, states)
+            done = self(part, states, None if noise is None else Route(noise=noise, start=start))
             states = done.states
+            start += steps_of(part)
             out = done.outs[-1].sum(0)
             total = out if total is None else total + out
             spikes = done.spikes if spikes is None else spikes + done.spikes

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from aplysia.nets.noise import NoiseSource
+
 if TYPE_CHECKING:
     from aplysia.nets.layer import Layer
 
@@ -56,6 +58,9 @@ class Route:
         eligibility: what δ is paired with.
         through_time: whether gradients pass through the neurons' states.
         generator: source of the dropout masks; None: no dropout.
+        noise: what the hidden layers are disturbed by; None: nothing.
+        start: number of the chunk's first step within its sequence, which noise is a function of.
+        slopes: whether layers hand out ∂(output)/∂(current), step by step.
     """
 
     feedback: Callable[[Layer, Tensor], Tensor | None] = own_weight
@@ -63,3 +68,6 @@ class Route:
     eligibility: AbstractEligibility = Instantaneous()
     through_time: bool = True
     generator: torch.Generator | None = None
+    noise: NoiseSource | None = None
+    start: int = 0
+    slopes: bool = False

@@ -15,6 +15,7 @@ stepped and before the rule's own upkeep: with `every` a multiple of a copying i
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ Measured = dict[str, dict[str, float]]
 
 def measure(learner: Learner, x: Input, target: Tensor) -> Measured:
     """Alignment per layer on one probe batch; weights, gradients and the rule are left as they were."""
-    net, rule = learner.net, learner.rule
+    # A look must not teach: some rules learn their feedback from every pass they see.
+    net, rule = learner.net, copy.deepcopy(learner.rule)
     reference = Symmetric()
     reference.attach(net, seed=0)
     with _gradients_kept(net):

@@ -61,6 +61,8 @@ class Learner:
         self.temporal.check_kind(net)
         self.temporal.check(net, self.loss, rule)
         rule.attach(net, seed=seed)
+        if rule.parameters():
+            optimiser.add_param_group({"params": rule.parameters()})
 
     def learn(self, x: Input, target: Tensor) -> Record:
         """Run one batch and fill `.grad`; where the scheme updates inside the sequence, all but the last update are done.
@@ -71,6 +73,7 @@ class Learner:
         """
         device = self.net.readout.weight.device
         drops = any(layer.dropout for layer in self.net.hidden)
+        self.rule.begin(self.steps)
         return self.temporal.learn(
             self.net,
             x,

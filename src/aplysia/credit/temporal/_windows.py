@@ -6,12 +6,13 @@ Through time: one window is the whole sequence (or the truncation length). Onlin
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractLoss, AbstractSpatial, Apply, Record
-from aplysia.nets.net import Input, Net, chunks, steps_of
+from aplysia.credit.contract import AbstractLoss, AbstractSpatial, Apply, Record, Seen
+from aplysia.nets.net import Input, Net, Pass, chunks, steps_of
 from aplysia.nets.route import Route
 
 
@@ -28,30 +29,35 @@ def learn_in_windows(
     apply: Apply | None = None,
 ) -> Record:
     """Fill `.grad` window by window; `apply` runs between windows."""
-    steps, states = steps_of(x), None
+    steps, states, start = steps_of(x), None, 0
+    route = replace(route, noise=spatial.noise_source, slopes=spatial.slopes)
     logits, value, spikes = None, None, None
     for number, part in enumerate(chunks(x, window)):
         if number and apply is not None:
             apply()
         if states is not None:
             states = [state.detach() for state in states]
-        runs: list[list[Tensor]] = []
+        runs: list[Pass] = []
+        began = start
         for piece in chunks(part, chunk):
-            done = net(piece, states, route)
+            done = net(piece, states, replace(route, start=start))
             states = done.states
-            runs.append(done.outs)
+            start += steps_of(piece)
+            runs.append(done)
             spikes = done.spikes if spikes is None else spikes + done.spikes
-        out = runs[0][-1].detach() if len(runs) == 1 else torch.cat([outs[-1].detach() for outs in runs])
+        out = runs[0].outs[-1].detach() if len(runs) == 1 else torch.cat([run.outs[-1].detach() for run in runs])
         share, error = loss.error(out, target, steps)
         value = share if value is None else value + share
         total = out.sum(0)
         logits = total if logits is None else logits + total
         tensors: list[Tensor] = []
         seeds: list[Tensor] = []
-        start = 0
-        for outs in runs:
-            planted, errors = spatial.roots(net, outs, error[start : start + len(outs[-1])])
-            start += len(outs[-1])
+        at = 0
+        for run in runs:
+            length = len(run.outs[-1])
+            seen = Seen(run, error[at : at + length], target, loss, steps, began + at, route.noise)
+            planted, errors = spatial.planted(net, seen)
+            at += length
             tensors += planted
             seeds += errors
         torch.autograd.backward(tensors, seeds)

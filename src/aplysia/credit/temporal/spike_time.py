@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal, Apply, Record
+from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal, Apply, Record, Seen
 from aplysia.errors import PairError, RecipeError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Input, Net
@@ -109,7 +109,7 @@ class SpikeTime(AbstractTemporal):
         done = net(x, None, Route(feedback=spatial.slot, cut=spatial.cuts))
         out = done.outs[-1].detach()
         value, error = loss.error(out, target, 1)
-        tensors, seeds = spatial.roots(net, done.outs, error)
+        tensors, seeds = spatial.planted(net, Seen(done, error, target, loss, 1))
         torch.autograd.backward(tensors, seeds)
         if self.revive is not None:
             for layer, signal in zip(net.all, done.outs, strict=True):

@@ -1,0 +1,424 @@
+"""Feedback from the output straight to a hidden layer that is learnt as a running mean of directional samples.
+
+    M ← λ·M + (1 − λ)·(1/B)·Σ_b d_b·z_bᵀ            M_l ∈ R^{m × n_l},  E[d zᵀ] = the Jacobian of the m outputs by n_l units
+    g_l[t] = M_lᵀ·e[t]                               the error of layer l, for the output error e
+
+Rules differ in what d is: the output of a noisy pass over α (pseudo-zeroth order), or the exact change of the output along z
+(forward gradient). M is kept in float32 at least, since steps of (1 − λ) vanish in half precision.
+
+From a start at zero, M after k updates is short by 1 − λ^k; it is divided by that, as in Adam. Confirmed of the paper on
+pseudo-zeroth-order training: the running mean, and that λ has to be very near 1. Its start, its λ, when it is updated and how
+it fits convolutions are not known to us: all forms, starts and moments here are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aplysia.errors import PairError, RecipeError
+from aplysia.nets.layer import Layer
+from aplysia.nets.net import Net
+from aplysia.rng import generator
+
+_UPDATES, _PENDING, _PROJECTION = "updates", "pending/", "projection"
+
+
+class AbstractForm(ABC):
+    """How much of M is kept."""
+
+    @abstractmethod
+    def check(self, layer: Layer) -> None:
+        """Raise `PairError` where a layer cannot have this form."""
+
+    @abstractmethod
+    def rank(self, classes: int) -> int:
+        """Number of numbers kept of the m outputs: m, or fewer."""
+
+    @abstractmethod
+    def width(self, layer: Layer) -> int:
+        """Number of numbers kept of the layer's n units: n, or fewer."""
+
+    @abstractmethod
+    def gather(self, layer: Layer, z: Tensor) -> Tensor:
+        """`[R, n]` → `[R, width]`, so that the mean over R of d·gatherᵀ is M."""
+
+    @abstractmethod
+    def spread(self, layer: Layer, g: Tensor) -> Tensor:
+        """`[R, width]` → `[R, n]`."""
+
+
+@dataclass(frozen=True)
+class Dense(AbstractForm):
+    """One weight per output and unit; for a convolution n = C·H·W."""
+
+    def check(self, layer: Layer) -> None:
+        pass
+
+    def rank(self, classes: int) -> int:
+        return classes
+
+    def width(self, layer: Layer) -> int:
+        return layer.units
+
+    def gather(self, layer: Layer, z: Tensor) -> Tensor:
+        return z
+
+    def spread(self, layer: Layer, g: Tensor) -> Tensor:
+        return g
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled(AbstractForm):
+    """One weight per output, channel and cell: positions of a cell share what is the mean over them. Dense layers stay dense.
+
+    Attributes:
+        size: cells per side; 1: one weight a channel.
+    """
+
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise RecipeError(
+                "rule.feedback.form.size", expected="at least 1 cell per side", got=repr(self.size), fix="use 1"
+            )
+
+    def check(self, layer: Layer) -> None:
+        if len(layer.output_shape) == 3 and any(n % self.size for n in layer.output_shape[1:]):
+            raise PairError(
+                f"rule.feedback.form, layer {layer.name}",
+                expected=f"a side that {self.size} cells divide evenly",
+                got=f"{layer.output_shape[1]} × {layer.output_shape[2]} positions",
+                fix="use size=1, or a divisor of the side",
+            )
+
+    def rank(self, classes: int) -> int:
+        return classes
+
+    def width(self, layer: Layer) -> int:
+        return layer.output_shape[0] * self.size**2 if len(layer.output_shape) == 3 else layer.units
+
+    def gather(self, layer: Layer, z: Tensor) -> Tensor:
+        if len(layer.output_shape) != 3:
+            return z
+        return F.adaptive_avg_pool2d(z.unflatten(1, layer.output_shape), self.size).flatten(1)
+
+    def spread(self, layer: Layer, g: Tensor) -> Tensor:
+        if len(layer.output_shape) != 3:
+            return g
+        channels, height, width = layer.output_shape
+        cells = g.view(len(g), channels, self.size, 1, self.size, 1)
+        shape = (len(g), channels, self.size, height // self.size, self.size, width // self.size)
+        return cells.expand(shape).reshape(len(g), -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank(AbstractForm):
+    """The m outputs seen through r fixed random orthonormal directions: M = P·A with only A ∈ R^{r × n} kept.
+
+    The error that reaches a layer is that of the projected output, J·P·Pᵀ·e; exact for r = m.
+
+    Attributes:
+        directions: r.
+    """
+
+    directions: int = 16
+
+    def __post_init__(self) -> None:
+        if self.directions < 1:
+            raise RecipeError(
+                "rule.feedback.form.directions", expected="at least 1", got=repr(self.directions), fix="use 16"
+            )
+
+    def check(self, layer: Layer) -> None:
+        pass
+
+    def rank(self, classes: int) -> int:
+        return min(self.directions, classes)
+
+    def width(self, layer: Layer) -> int:
+        return layer.units
+
+    def gather(self, layer: Layer, z: Tensor) -> Tensor:
+        return z
+
+    def spread(self, layer: Layer, g: Tensor) -> Tensor:
+        return g
+
+
+class AbstractStart(ABC):
+    """What M starts as."""
+
+    @abstractmethod
+    def tensor(self, shape: tuple[int, int], seed: int, name: str) -> Tensor:
+        """M before the first update."""
+
+    @property
+    @abstractmethod
+    def from_zero(self) -> bool:
+        """Whether it is short at first, and to be corrected for that."""
+
+    @abstractmethod
+    def ready(self, step: int) -> bool:
+        """Whether hidden layers get errors at this optimiser step."""
+
+
+@dataclass(frozen=True)
+class Zero(AbstractStart):
+    """Nothing, corrected for the bias of a start at zero."""
+
+    def tensor(self, shape: tuple[int, int], seed: int, name: str) -> Tensor:
+        return torch.zeros(shape)
+
+    @property
+    def from_zero(self) -> bool:
+        return True
+
+    def ready(self, step: int) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(AbstractStart):
+    """N(0, scale²/m), as direct feedback alignment has it; forgotten as λ^k.
+
+    Attributes:
+        scale: in units of 1/√m. Much larger than the true Jacobian, it does harm that later updates hardly mend.
+    """
+
+    scale: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not (self.scale >= 0.0 and math.isfinite(self.scale)):
+            raise RecipeError(
+                "rule.feedback.start.scale", expected="a number ≥ 0", got=repr(self.scale), fix="use 0.05"
+            )
+
+    def tensor(self, shape: tuple[int, int], seed: int, name: str) -> Tensor:
+        source = generator("cpu", seed, "direct feedback", name)
+        return torch.randn(shape, generator=source) * (self.scale / math.sqrt(shape[0]))
+
+    @property
+    def from_zero(self) -> bool:
+        return False
+
+    def ready(self, step: int) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp(AbstractStart):
+    """Zero, and hidden layers rest until M has seen some batches.
+
+    Attributes:
+        batches: how many.
+    """
+
+    batches: int = 50
+
+    def __post_init__(self) -> None:
+        if self.batches < 0:
+            raise RecipeError(
+                "rule.feedback.start.batches", expected="at least 0", got=repr(self.batches), fix="use 50"
+            )
+
+    def tensor(self, shape: tuple[int, int], seed: int, name: str) -> Tensor:
+        return torch.zeros(shape)
+
+    @property
+    def from_zero(self) -> bool:
+        return True
+
+    def ready(self, step: int) -> bool:
+        return step >= self.batches
+
+
+class AbstractMoment(ABC):
+    """When M is updated."""
+
+    @property
+    @abstractmethod
+    def every_step(self) -> bool:
+        """At every time step, or once a sequence."""
+
+
+@dataclass(frozen=True)
+class EveryStep(AbstractMoment):
+    """At every time step, before that step's error is sent."""
+
+    @property
+    def every_step(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class EverySequence(AbstractMoment):
+    """Once a sequence, by the mean over its steps, in force from the next sequence on; needs a second array beside M."""
+
+    @property
+    def every_step(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumFeedback:
+    """Settings of a feedback that is learnt as a running mean.
+
+    Attributes:
+        momentum: λ in [0, 1). The window 1/(1 − λ) is counted in updates; 2 to 45 % of all updates of a run worked well.
+        form: how much of M is kept.
+        start: what it starts as.
+        update: when it changes.
+        freeze_after: optimiser steps after which it stays as it is; None: never.
+    """
+
+    momentum: float = 0.99
+    form: AbstractForm = field(default_factory=Dense)
+    start: AbstractStart = field(default_factory=Zero)
+    update: AbstractMoment = field(default_factory=EverySequence)
+    freeze_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.momentum < 1.0:
+            raise RecipeError(
+                "rule.feedback.momentum", expected="a number in [0, 1)", got=repr(self.momentum), fix="use 0.99"
+            )
+        if self.freeze_after is not None and self.freeze_after < 0:
+            raise RecipeError(
+                "rule.feedback.freeze_after",
+                expected="a whole number of steps ≥ 0, or none",
+                got=repr(self.freeze_after),
+                fix="use none to go on learning",
+            )
+
+    def tensors(self, net: Net, classes: int, seed: int) -> dict[str, Tensor]:
+        """M of each hidden layer under its name, and what else has to be remembered."""
+        made: dict[str, Tensor] = {_UPDATES: torch.zeros((), dtype=torch.int64)}
+        rank = self.form.rank(classes)
+        for layer in net.hidden:
+            self.form.check(layer)
+            like = layer.weight.new_empty((), dtype=torch.promote_types(layer.weight.dtype, torch.float32))
+            made[layer.name] = self.start.tensor((rank, self.form.width(layer)), seed, layer.name).to(like)
+            if not self.update.every_step:
+                made[_PENDING + layer.name] = torch.zeros_like(made[layer.name])
+        if rank < classes:
+            source = generator("cpu", seed, "feedback projection")
+            drawn = torch.randn(classes, rank, generator=source, dtype=torch.float64)
+            made[_PROJECTION] = torch.linalg.qr(drawn).Q.to(made[net.hidden[0].name])
+        return made
+
+    def memory_words(self, tensors: dict[str, Tensor]) -> int:
+        """Numbers that have to be remembered for it."""
+        return sum(tensor.numel() for name, tensor in tensors.items() if name != _UPDATES)
+
+    def learns(self, step: int) -> bool:
+        """Whether M changes in the batch of this optimiser step."""
+        return self.freeze_after is None or step < self.freeze_after
+
+    @torch.no_grad()
+    def run(
+        self,
+        tensors: dict[str, Tensor],
+        layers: list[Layer],
+        directions: list[Tensor],
+        answers: list[Tensor],
+        errors: list[Tensor],
+        *,
+        step: int,
+        steps: int,
+        first: bool,
+    ) -> dict[str, Tensor | None]:
+        """Go through one chunk in order: update M where due, and say each layer's error.
+
+        Args:
+            tensors: what `tensors` made, changed in place.
+            layers: those to serve.
+            directions: z per layer, `[K, B, …]`; empty where there is none, and M then stays.
+            answers: d per layer, `[K, B, m]`.
+            errors: e per layer, `[K, B, m]`, averaged over the batch already.
+            step: of the optimiser.
+            steps: T.
+            first: whether the sequence begins with this chunk.
+        """
+        with torch.autocast(errors[0].device.type, enabled=False):
+            kept, project = tensors[layers[0].name], tensors.get(_PROJECTION)
+
+            def seen(x: Tensor) -> Tensor:
+                x = x.to(kept.dtype)
+                return x if project is None else x @ project
+
+            samples = {}
+            if self.learns(step) and directions:
+                for layer, z, d in zip(layers, directions, answers, strict=True):
+                    samples[layer.name] = (z.to(kept.dtype), seen(d))
+            sent = {layer.name: seen(error) for layer, error in zip(layers, errors, strict=True)}
+            if self.update.every_step:
+                return self._step_by_step(tensors, layers, samples, sent, step)
+            return self._by_sequence(tensors, layers, samples, sent, step, steps, first)
+
+    def _correction(self, tensors: dict[str, Tensor]) -> float:
+        updates = int(tensors[_UPDATES])
+        return 1.0 / (1.0 - self.momentum**updates) if self.start.from_zero and updates else 1.0
+
+    def _errors(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, correction: float) -> Tensor:
+        rows = (error.flatten(0, 1) * correction) @ tensors[layer.name]
+        return self.form.spread(layer, rows).view(*error.shape[:2], *layer.output_shape)
+
+    def _mean(self, layer: Layer, z: Tensor, d: Tensor) -> Tensor:
+        """The mean over steps and samples of d·zᵀ, `[m, width]`."""
+        gathered = self.form.gather(layer, z.flatten(0, 1).flatten(1))
+        return (d.flatten(0, 1).t() @ gathered) / len(gathered)
+
+    def _step_by_step(
+        self,
+        tensors: dict[str, Tensor],
+        layers: list[Layer],
+        samples: dict[str, tuple[Tensor, Tensor]],
+        errors: dict[str, Tensor],
+        step: int,
+    ) -> dict[str, Tensor | None]:
+        found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+        for t in range(len(errors[layers[0].name])):
+            if samples:
+                tensors[_UPDATES] += 1
+            correction = self._correction(tensors)
+            for layer in layers:
+                if samples:
+                    z, d = samples[layer.name]
+                    tensors[layer.name].lerp_(self._mean(layer, z[t : t + 1], d[t : t + 1]), 1.0 - self.momentum)
+                found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1], correction))
+        ready = self.start.ready(step)
+        return {name: torch.cat(parts) if ready else None for name, parts in found.items()}
+
+    def _by_sequence(
+        self,
+        tensors: dict[str, Tensor],
+        layers: list[Layer],
+        samples: dict[str, tuple[Tensor, Tensor]],
+        errors: dict[str, Tensor],
+        step: int,
+        steps: int,
+        first: bool,
+    ) -> dict[str, Tensor | None]:
+        if first and samples:
+            # What the sequence before has gathered comes into force now, so that no error depends on where a chunk ends.
+            if step > 0:
+                tensors[_UPDATES] += 1
+            for layer in layers:
+                pending = tensors[_PENDING + layer.name]
+                if step > 0:
+                    tensors[layer.name].lerp_(pending, 1.0 - self.momentum)
+                pending.zero_()
+        correction = self._correction(tensors)
+        for layer in layers if samples else []:
+            z, d = samples[layer.name]
+            tensors[_PENDING + layer.name].add_(self._mean(layer, z, d), alpha=len(z) / steps)
+        if not self.start.ready(step):
+            return {layer.name: None for layer in layers}
+        return {layer.name: self._errors(tensors, layer, errors[layer.name], correction) for layer in layers}

@@ -1,0 +1,123 @@
+"""Forward gradient: feedback learnt from exact directional derivatives instead of from noise; the bound of what noise gives.
+
+    ȧ_1 = z_1       ȧ_l = ψ_l ∘ (W_l·ȧ_{l−1}) + z_l       ȯ = W_o·ȧ_L       forward, step by step, beside the clean pass
+    M_l ← λ·M_l + (1 − λ)·ȯ·z_lᵀ                             g_l[t] = M_lᵀ·e[t]
+
+ȯ is the change of the output along z by the surrogate derivatives ψ, so M holds the same Jacobian as with pseudo-zeroth order,
+without the baseline o·zᵀ/α, without a disturbed forward pass, and for the surrogate instead of the smoothed spike. With λ = 0
+it is the forward gradient itself, one direction a step. Derivatives run through the layers of a step, not from step to step,
+which is what a noise that is drawn anew shows on average too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from aplysia.credit.contract import AbstractSeeded, Seen
+from aplysia.credit.learned_feedback import MomentumFeedback
+from aplysia.errors import PairError
+from aplysia.nets.layer import Layer, MaxPool
+from aplysia.nets.net import Net
+from aplysia.nets.noise import AbstractLaw, Gaussian, Noise, NoiseSource
+from aplysia.neurons.base import AbstractStepped
+from aplysia.types import Claim, Cost, Paper
+
+
+@dataclass(kw_only=True)
+class ForwardGradient(AbstractSeeded):
+    """Feedback learnt from directional derivatives by momentum.
+
+    Attributes:
+        law: of the directions z.
+        feedback: how M is kept and learnt.
+    """
+
+    paper: ClassVar[Paper] = Paper(
+        authors="Bacho, Chu; with momentum an earlier form of Xiao et al. (2024)",
+        title="Low-variance forward gradients using direct feedback alignment and momentum",
+        year=2022,
+        venue="arXiv 2212.07249",
+        url="https://arxiv.org/abs/2212.07249",
+    )
+    claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED})
+    summary: ClassVar[str] = "feedback learnt from exact directional derivatives by momentum (noise-free bound)"
+
+    law: AbstractLaw = field(default_factory=Gaussian)
+    feedback: MomentumFeedback = field(default_factory=MomentumFeedback)
+
+    _errors: dict[str, Tensor | None] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _drawn: int = field(init=False, repr=False, compare=False, default=0)
+
+    def check_net(self, net: Net) -> None:
+        if not all(isinstance(layer.neuron, AbstractStepped) for layer in net.all):
+            raise PairError(
+                "rule ForwardGradient",
+                expected="stepped neurons, whose surrogate derivative a tangent runs through",
+                got=f"{type(net.all[0].neuron).__name__}, a {net.kind} neuron",
+                fix="set neuron=lif, or rule=symmetric",
+            )
+
+    @property
+    def slopes(self) -> bool:
+        return True
+
+    def start(self, net: Net) -> dict[str, Tensor]:
+        return self.feedback.tensors(net, net.classes, self.seed)
+
+    def observe(self, net: Net, seen: Seen) -> None:
+        source = NoiseSource(Noise(alpha=1.0, law=self.law, antithetic=False), self.seed, self.step)
+        learns, directions, answers = self.feedback.learns(self.step), [], []
+        if learns:
+            for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):
+                directions.append(source.draw(layer.name, seen.start, len(out), out[0].detach()))
+            change = self._pushed(net, seen, directions)
+            answers = [change] * len(net.hidden)
+            self._drawn += sum(z.numel() for z in directions)
+        self._errors = self.feedback.run(
+            self.tensors,
+            net.hidden,
+            directions,
+            answers,
+            [seen.error] * len(net.hidden),
+            step=self.step,
+            steps=seen.steps,
+            first=seen.start == 0,
+        )
+
+    def _pushed(self, net: Net, seen: Seen, directions: list[Tensor]) -> Tensor:
+        """The change of the output along the directions, `[K, B, m]`."""
+        tangent = directions[0]
+        for place, layer in enumerate(net.all[1:], start=1):
+            steps, below = tangent.shape[:2], seen.outs[place - 1].detach().flatten(0, 1)
+            drive = _prepared(layer, below, tangent.flatten(0, 1))
+            current = layer.geometry.forward(drive, layer.effective_weight())
+            slope = seen.done.states[place].slope
+            assert slope is not None, "asked for above"
+            tangent = current.unflatten(0, steps) * slope
+            if layer is not net.readout:
+                tangent = tangent + directions[place]
+        return tangent
+
+    def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
+        found = self._errors[layer.name]
+        return None if found is None else found.to(out.dtype)
+
+    def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
+        cost = Cost(random_numbers=self._drawn)
+        self._drawn = 0
+        return cost
+
+    def memory_words(self, net: Net) -> int:
+        """Numbers that have to be remembered beside the forward weights."""
+        return self.feedback.memory_words(self.tensors)
+
+
+def _prepared(layer: Layer, below: Tensor, tangent: Tensor) -> Tensor:
+    """A tangent through the layer's pools; a maximum passes that of the winner."""
+    if not any(isinstance(pool, MaxPool) for pool in layer.pools):
+        return layer.prepare(tangent)
+    return torch.func.jvp(layer.prepare, (below,), (tangent,))[1]

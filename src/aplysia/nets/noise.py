@@ -1,0 +1,265 @@
+"""Noise in the forward pass while learning: what zeroth-order rules learn from, and what a noisy device has anyway.
+
+    activity      a_l[t] = g·s_l[t] + α·g·z_l[t]               what is sent on, g the layer's gain
+    membrane      u_l[t] = λ·v_l[t−1] + I_l[t] + α·θ·z_l[t]    the noise stays in the potential and leaks away with it
+    comparator    s_l[t] = H(u_l[t] + α·θ·z_l[t] − θ)          the potential itself stays clean
+
+z is drawn per sample and unit, with mean 0 and second moment 1; α is thus in units of a spike, or of the threshold. An
+antithetic source takes the same z with opposite signs in steps 2k and 2k+1. Every draw is a function of (seed, layer, batch,
+pair of steps) alone, so no number depends on how a sequence is cut into chunks, and none is stored between them.
+
+Confirmed of the paper on pseudo-zeroth-order training (Xiao et al. 2024): noise at the activity by default, at the membrane as
+the alternative, all layers at once, these three laws, antithetic pairs of steps as an option. Ours: that noise at the membrane
+has two readings, the scale √n of the sphere, noise per sample, and that evaluation is without noise.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from aplysia.errors import RecipeError
+from aplysia.rng import generator
+
+
+class AbstractLaw(ABC):
+    """The distribution of z: symmetric, mean 0, second moment 1 per unit."""
+
+    @abstractmethod
+    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
+        """One z `[B, …]`, of the dtype and on the device of `like`, which is where the source is too."""
+
+
+@dataclass(frozen=True)
+class Gaussian(AbstractLaw):
+    """z ~ N(0, 1)."""
+
+    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
+        return torch.randn(shape, generator=source, device=like.device, dtype=like.dtype)
+
+
+@dataclass(frozen=True)
+class Rademacher(AbstractLaw):
+    """z = ±1 with equal odds: one random bit."""
+
+    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
+        bits = torch.randint(0, 2, shape, generator=source, device=like.device, dtype=torch.int8)
+        return bits.mul_(2).sub_(1).to(like.dtype)
+
+
+@dataclass(frozen=True)
+class Sphere(AbstractLaw):
+    """z uniform on the sphere of radius √n, for the n units of a layer."""
+
+    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
+        z = torch.randn(shape, generator=source, device=like.device, dtype=like.dtype).flatten(1)
+        return (z * (math.sqrt(z.shape[1]) / z.norm(dim=1, keepdim=True))).view(shape)
+
+
+class AbstractSite(ABC):
+    """Where noise enters a layer."""
+
+    @abstractmethod
+    def amplitude(self, alpha: float, *, gain: float, threshold: float) -> float:
+        """Factor on z, for a layer with this gain and threshold."""
+
+    @abstractmethod
+    def into_currents(self, noise: Tensor, before: Tensor | None, leak: float) -> Tensor | None:
+        """What is added to the currents `[K, B, …]`, or None.
+
+        Args:
+            noise: scaled, `[K, B, …]`.
+            before: the scaled noise of the step before the first one; None at the start of a sequence.
+            leak: λ of the neuron.
+        """
+
+    @property
+    @abstractmethod
+    def remembers(self) -> bool:
+        """Whether `into_currents` needs the noise of the step before."""
+
+    @property
+    @abstractmethod
+    def at_output(self) -> bool:
+        """Whether the noise is added to what the layer sends on."""
+
+
+@dataclass(frozen=True)
+class Activity(AbstractSite):
+    """On the spikes a layer sends on."""
+
+    def amplitude(self, alpha: float, *, gain: float, threshold: float) -> float:
+        return alpha * gain
+
+    def into_currents(self, noise: Tensor, before: Tensor | None, leak: float) -> Tensor | None:
+        return None
+
+    @property
+    def remembers(self) -> bool:
+        return False
+
+    @property
+    def at_output(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Membrane(AbstractSite):
+    """In the membrane potential, where it stays and leaks."""
+
+    def amplitude(self, alpha: float, *, gain: float, threshold: float) -> float:
+        return alpha * threshold
+
+    def into_currents(self, noise: Tensor, before: Tensor | None, leak: float) -> Tensor | None:
+        return noise
+
+    @property
+    def remembers(self) -> bool:
+        return False
+
+    @property
+    def at_output(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Comparator(AbstractSite):
+    """In front of the comparator only.
+
+    With n[t] the noise, a current n[t] − λ·n[t−1] makes the potential u[t] + n[t] and leaves nothing of it behind; exact for
+    the soft reset, which subtracts a constant.
+    """
+
+    def amplitude(self, alpha: float, *, gain: float, threshold: float) -> float:
+        return alpha * threshold
+
+    def into_currents(self, noise: Tensor, before: Tensor | None, leak: float) -> Tensor | None:
+        if leak == 0.0:
+            return noise
+        current = noise.clone()
+        current[1:].sub_(noise[:-1], alpha=leak)
+        if before is not None:
+            current[0].sub_(before, alpha=leak)
+        return current
+
+    @property
+    def remembers(self) -> bool:
+        return True
+
+    @property
+    def at_output(self) -> bool:
+        return False
+
+
+class AbstractAmount(ABC):
+    """How α goes over a run."""
+
+    @abstractmethod
+    def factor(self, step: int) -> float:
+        """Factor on α in the batch of optimiser step `step`."""
+
+
+@dataclass(frozen=True)
+class Level(AbstractAmount):
+    """The same throughout."""
+
+    def factor(self, step: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fading(AbstractAmount):
+    """From 1 towards `floor`, halfway every `half_life` steps.
+
+    Attributes:
+        half_life: in optimiser steps.
+        floor: in (0, 1].
+    """
+
+    half_life: int = 1000
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.half_life < 1:
+            raise RecipeError(
+                "noise.amount.half_life", expected="at least 1 step", got=repr(self.half_life), fix="use 1000"
+            )
+        if not 0.0 < self.floor <= 1.0:
+            raise RecipeError("noise.amount.floor", expected="a number in (0, 1]", got=repr(self.floor), fix="use 0.1")
+
+    def factor(self, step: int) -> float:
+        return self.floor + (1.0 - self.floor) * 0.5 ** (step / self.half_life)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Settings of the noise in a forward pass.
+
+    Attributes:
+        alpha: α ≥ 0; 0: none.
+        law: the distribution of z.
+        site: where it enters.
+        antithetic: whether steps come in pairs z, −z; with an odd number of steps the last one stays alone.
+        amount: how α goes over a run.
+        traced: whether eligibility traces hold the noise a synapse received, or only the spikes behind it.
+    """
+
+    alpha: float = 0.2
+    law: AbstractLaw = field(default_factory=Gaussian)
+    site: AbstractSite = field(default_factory=Activity)
+    antithetic: bool = True
+    amount: AbstractAmount = field(default_factory=Level)
+    traced: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.alpha >= 0.0 and math.isfinite(self.alpha)):
+            raise RecipeError(
+                "rule.noise.alpha",
+                expected="a number ≥ 0, in units of a spike",
+                got=repr(self.alpha),
+                fix="use 0.2, or 0 for no noise",
+            )
+
+    def source(self, seed: int, step: int) -> NoiseSource | None:
+        """The noise of one batch; None where there is none."""
+        if self.alpha == 0.0:
+            return None
+        return NoiseSource(self, seed, step)
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """The noise of all layers and steps of one batch.
+
+    Attributes:
+        noise: the settings.
+        seed: of the run.
+        step: number of the optimiser step the batch belongs to.
+    """
+
+    noise: Noise
+    seed: int
+    step: int
+
+    def draw(self, name: str, start: int, steps: int, like: Tensor) -> Tensor:
+        """z of the layer called `name` for the steps start … start + steps − 1, unscaled: `[steps, B, …]` for `like [B, …]`."""
+        size = 2 if self.noise.antithetic else 1
+        made = like.new_empty(steps, *like.shape)
+        for pair in range(start // size, (start + steps - 1) // size + 1):
+            source = generator(like.device, self.seed, "noise", name, self.step, pair)
+            z = self.noise.law.draw(tuple(like.shape), source, like)
+            first = pair * size - start
+            if first >= 0:
+                made[first] = z
+            if size == 2 and first + 1 < steps:
+                torch.neg(z, out=made[first + 1])
+        return made
+
+    def amplitude(self, *, gain: float, threshold: float) -> float:
+        """Factor on z in a layer of this gain and threshold."""
+        alpha = self.noise.alpha * self.noise.amount.factor(self.step)
+        return self.noise.site.amplitude(alpha, gain=gain, threshold=threshold)
