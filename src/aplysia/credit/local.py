@@ -211,7 +211,7 @@ class Readouts(AbstractLocal):
         shape = self._shape(layer)
         if shape == layer.output_shape:
             return rows.flatten(1)
-        return F.adaptive_avg_pool2d(rows, [*shape[1:]]).flatten(1)
+        return F.adaptive_avg_pool2d(rows, (shape[1], shape[2])).flatten(1)
 
     def _unpooled(self, layer: Layer, errors: Tensor) -> Tensor:
         """The adjoint of `_pooled`."""
@@ -220,7 +220,7 @@ class Readouts(AbstractLocal):
             return errors
         with torch.enable_grad():
             leaf = errors.new_zeros(len(errors), *layer.output_shape).requires_grad_()
-            pooled = F.adaptive_avg_pool2d(leaf, [*shape[1:]])
+            pooled = F.adaptive_avg_pool2d(leaf, (shape[1], shape[2]))
         return torch.autograd.grad(pooled, leaf, errors.view_as(pooled))[0]
 
 
