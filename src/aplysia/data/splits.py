@@ -35,6 +35,32 @@ def train_validation(split: Split, fraction: float, seed: int) -> tuple[Split, S
     return split.subset((~held_out).nonzero().flatten()), split.subset(held_out.nonzero().flatten())
 
 
+def part_of(split: Split, samples: int) -> Split:
+    """A part of a split, n/k samples of each of k classes at random; the same for every run and seed.
+
+    Raises:
+        DataError: more samples than there are.
+    """
+    if samples > len(split):
+        raise DataError(
+            "the part of the training set",
+            expected=f"at most its {len(split)} samples",
+            got=str(samples),
+            fix="set train_samples to that or to none",
+        )
+    labels = split.labels.cpu()
+    order = torch.randperm(len(labels), generator=generator("cpu", "part of the training set"))
+    # Rank of each sample within its class, in that order: the first ranks of all classes make the part.
+    rank = torch.empty(len(labels), dtype=torch.int64)
+    for label in labels.unique().tolist():
+        members = order[labels[order] == label]
+        rank[members] = torch.arange(len(members))
+    place = torch.empty_like(rank)
+    place[order] = torch.arange(len(order))
+    chosen = (rank * len(labels) + place).argsort()[:samples]
+    return split.subset(chosen.sort().values)
+
+
 def every_nth(labels: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Indices (others, every n-th): the n-th, 2n-th, … sample of each class, in the order they are stored.
 

@@ -47,8 +47,11 @@ class Rademacher(AbstractLaw):
     """z = ±1 with equal odds: one random bit."""
 
     def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
-        bits = torch.randint(0, 2, shape, generator=source, device=like.device, dtype=torch.int8)
-        return bits.mul_(2).sub_(1).to(like.dtype)
+        # One draw of a 64-bit word serves eight units, by the lowest bit of each of its bytes.
+        count = math.prod(shape)
+        words = torch.empty(-(-count // 8), dtype=torch.int64, device=like.device).random_(generator=source)
+        bits = words.view(torch.int8)[:count].bitwise_and_(1)
+        return bits.mul_(2).sub_(1).view(shape).to(like.dtype)
 
 
 @dataclass(frozen=True)
@@ -239,18 +242,20 @@ class NoiseSource:
         noise: the settings.
         seed: of the run.
         step: number of the optimiser step the batch belongs to.
+        purpose: draws for other purposes are others.
     """
 
     noise: Noise
     seed: int
     step: int
+    purpose: str = "noise"
 
     def draw(self, name: str, start: int, steps: int, like: Tensor) -> Tensor:
         """z of the layer called `name` for the steps start … start + steps − 1, unscaled: `[steps, B, …]` for `like [B, …]`."""
         size = 2 if self.noise.antithetic else 1
         made = like.new_empty(steps, *like.shape)
         for pair in range(start // size, (start + steps - 1) // size + 1):
-            source = generator(like.device, self.seed, "noise", name, self.step, pair)
+            source = generator(like.device, self.seed, self.purpose, name, self.step, pair)
             z = self.noise.law.draw(tuple(like.shape), source, like)
             first = pair * size - start
             if first >= 0:

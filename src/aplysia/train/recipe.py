@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal
 from aplysia.credit.loss import SpikeTimeLoss, StepwiseLoss
@@ -54,6 +55,9 @@ class Recipe:
             weights need, whose rows sum to zero. Not for encoders that take values as probabilities.
         augment: transformations of training images, in order.
         validation: share of the training set held out; 0: none.
+        train_samples: size of the part of the training set that is used, what is held out included; the same part for every
+            seed. None: all of it.
+        weights: file of forward weights to start from, the `model.safetensors` of a run of the same net; None: fresh ones.
         bias, standardise, gain, dropout: see `aplysia.nets.layer.Layer`; for first-spike neurons the bias is a trainable
             threshold.
         init: law of the initial weights.
@@ -82,6 +86,8 @@ class Recipe:
     normalise: bool = False
     augment: tuple[AbstractAugmentation, ...] = ()
     validation: float = 0.1
+    train_samples: int | None = None
+    weights: Path | None = None
     bias: bool = True
     standardise: bool = False
     gain: float = 1.0
@@ -94,7 +100,7 @@ class Recipe:
     compiled: bool | None = None
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "epochs", "probe", "probe_samples"):
+        for key in ("steps", "batch_size", "epochs", "probe", "probe_samples", "train_samples"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise RecipeError(
                     key, expected="a whole number of at least 1", got=repr(getattr(self, key)), fix="use 1 or more"

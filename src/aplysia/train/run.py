@@ -17,7 +17,7 @@ from torch import Tensor
 from aplysia.data.base import Bundle, Split
 from aplysia.data.loader import Loader
 from aplysia.data.root import data_root
-from aplysia.data.splits import channel_statistics, train_validation
+from aplysia.data.splits import channel_statistics, part_of, train_validation
 from aplysia.errors import RunError
 from aplysia.ops.backend import compiler_problem, kernels
 from aplysia.plugins import name_of
@@ -31,6 +31,7 @@ from aplysia.train.log import Events, Progress
 from aplysia.train.provenance import now, peak_memory_bytes, provenance
 from aplysia.train.recipe import AXES, Recipe
 from aplysia.train.trainer import Hooks, Position, Tally, Trainer, evaluate
+from aplysia.train.weights import load_weights
 from aplysia.types import Cost
 
 # One object per measurement, see `aplysia.train.alignment`.
@@ -104,6 +105,9 @@ class Run:
             self._train(trainer, progress, events)
             last = self.folder.metrics()[-1]
             tested = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed)
+            if trainer.learner.rule.noise.alpha > 0.0:
+                noisy = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed, noisy=True)
+                tested["noisy_accuracy"] = noisy["accuracy"]
         self.folder.save_model(dict(trainer.learner.net.state_dict()))
         self.summary = self._summary(trainer, tested, last)
         self.folder.write_json(
@@ -116,9 +120,13 @@ class Run:
     def _trainer(self, bundle: Bundle) -> tuple[Trainer, Loader]:
         recipe = self.recipe
         train, validation = bundle.train, None
+        if recipe.train_samples is not None:
+            train = part_of(train, recipe.train_samples)
         if recipe.validation > 0.0:
-            train, validation = train_validation(bundle.train, recipe.validation, recipe.seed)
+            train, validation = train_validation(train, recipe.validation, recipe.seed)
         net = recipe.build_net(bundle).to(self.device)
+        if recipe.weights is not None and not self.folder.has_checkpoint:
+            load_weights(net, recipe.weights)
         learner = Learner(
             net,
             rule=recipe.build_rule(),
@@ -302,6 +310,7 @@ class Run:
             "parameters": sum(p.numel() for p in learner.net.parameters()),
             "test_accuracy": tested["accuracy"],
             "test_loss": tested["loss"],
+            "noisy_test_accuracy": tested.get("noisy_accuracy"),
             "train_accuracy": last["train_accuracy"],
             "val_accuracy": last.get("val_accuracy"),
             "rates": tested["rates"],

@@ -13,6 +13,7 @@ from torch import Tensor
 from aplysia.data.encode import AbstractEncoder
 from aplysia.data.loader import Loader
 from aplysia.nets.net import Net
+from aplysia.nets.noise import NoiseSource
 from aplysia.rng import generator
 from aplysia.train.health import check_finite
 from aplysia.train.learner import Learner
@@ -172,13 +173,20 @@ class Trainer:
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, loader: Loader, encoder: AbstractEncoder, steps: int, seed: int) -> dict[str, Any]:
-    """Loss of the mean output, accuracy and firing rates on a loader; encoder noise depends on the seed alone."""
+def evaluate(
+    learner: Learner, loader: Loader, encoder: AbstractEncoder, steps: int, seed: int, *, noisy: bool = False
+) -> dict[str, Any]:
+    """Loss of the mean output, accuracy and firing rates on a loader; encoder noise depends on the seed alone.
+
+    Args:
+        noisy: whether the layers are disturbed as in training, at its last α.
+    """
     net = learner.net
     tally = Tally.empty(net)
     for number, (images, labels) in enumerate(loader.batches(0)):
         x = encoder(images, steps, generator(images.device, seed, "evaluate", number))
-        logits, spikes = net.predict(x)
+        source = NoiseSource(learner.rule.noise, seed, learner.steps, f"evaluate/{number}") if noisy else None
+        logits, spikes = net.predict(x, noise=source)
         loss = learner.loss.of_logits(logits, labels)
         slots = [steps * len(labels) * layer.units for layer in net.all]
         tally.add(logits, labels, loss, spikes, slots)
