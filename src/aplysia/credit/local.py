@@ -152,7 +152,7 @@ class Readouts(AbstractLocal):
                 "rule.local.loss",
                 expected="a loss that is a sum over steps",
                 got=type(self.loss).__name__,
-                fix="use rule.local.loss=stepwise_loss",
+                fix="use rule.local.loss=stepwise",
             )
         if not (self.decay >= 0.0 and math.isfinite(self.decay)):
             raise RecipeError("rule.local.decay", expected="a number ≥ 0", got=repr(self.decay), fix="use 0")
