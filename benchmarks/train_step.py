@@ -184,6 +184,8 @@ def contestants(steps: int) -> tuple[dict[str, Step], dict[str, Step], dict[str,
         "ottt_bp": ours(rules.Symmetric(), schemes.Trace(), steps),
         "direct_feedback": ours(rules.DirectFeedback(), schemes.Trace(), steps),
         "feedback_alignment": ours(rules.FeedbackAlignment(), schemes.Trace(), steps),
+        "pseudo_zeroth_order": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps),
+        "zeroth_order": ours(rules.ZerothOrder(), schemes.Trace(), steps),
         "sltt_bp": ours(rules.Symmetric(), schemes.Traceless(), steps),
         "bptt": ours(rules.Symmetric(), schemes.ThroughTime(), steps),
     }
@@ -219,22 +221,30 @@ def race(steps: int, rounds: int) -> dict[str, Any]:
             best = max(pool, key=lambda name: speed[name])
             result[key.replace("ratio_to_", "")] = best
             result[key] = {name: interleave.ratio(seconds, best, name) for name in mine}
+    # Time of a pseudo-zeroth-order step over that of the two it is to keep up with.
+    result["opzo_time_ratio"] = {
+        name: interleave.ratio(seconds, "pseudo_zeroth_order", name) for name in ("ottt_bp", "direct_feedback")
+    }
     return result
 
 
 def memory_of(name: str, steps: int) -> int:
     """Bytes of resident memory one step adds at its peak, in this process."""
     rules, schemes = aplysia.rules, aplysia.temporal
-    temporal = {"trace_chunk_1": schemes.Trace(chunk=1), "bptt": schemes.ThroughTime()}[name]
-    ours(rules.Symmetric(), temporal, 1)()  # libraries and optimiser state are there before we look
-    step = ours(rules.Symmetric(), temporal, steps)
+    rule, temporal = {
+        "trace_chunk_1": (rules.Symmetric, schemes.Trace(chunk=1)),
+        "opzo_chunk_1": (rules.PseudoZerothOrder, schemes.Trace(chunk=1)),
+        "bptt": (rules.Symmetric, schemes.ThroughTime()),
+    }[name]
+    ours(rule(), temporal, 1)()  # libraries and optimiser state are there before we look
+    step = ours(rule(), temporal, steps)
     return interleave.peak_of(step)
 
 
 def memory(lengths: list[int]) -> dict[str, dict[int, int]]:
     """Peak memory of a step against T, a fresh process each."""
     table: dict[str, dict[int, int]] = {}
-    for name in ("trace_chunk_1", "bptt"):
+    for name in ("trace_chunk_1", "opzo_chunk_1", "bptt"):
         table[name] = {}
         for steps in lengths:
             command = [sys.executable, __file__, "--memory-of", name, str(steps)]
@@ -269,6 +279,8 @@ def main() -> None:
                 hoisted = run.get("ratio_to_best_hoisted_peer", {}).get(name)
                 tail = f"   {ratio:.2f} × best peer, {hoisted:.2f} × best hoisted peer" if ratio else ""
                 print(f"  {name:<28}{speed:>9,.0f}{tail}")
+            for name, ratio in run["opzo_time_ratio"].items():
+                print(f"  a pseudo_zeroth_order step takes {ratio:.2f} × the time of {name}")
             for name, why in run["missing"].items():
                 print(f"  {name:<28}  missing: {why}")
     results["ratio_to_best_peer"] = results["T6"].get("ratio_to_best_peer")
