@@ -6,7 +6,12 @@ layer is pool → weights → neuron → (dropout mask) → gain. With x the inp
     I[t] = W·d[t] + b         u[t] = λ·v[t−1] + I[t]         s[t] = [u[t] ≥ θ]        y[t] = gain·mask·s[t]
     v[t] = u[t] − a·s[t]  (soft)      v[t] = u[t]·(1 − s[t]) + r·s[t]  (hard)
 
-and for a readout y[t] = v[t] = λ·v[t−1] + I[t].
+and for a readout y[t] = v[t] = λ·v[t−1] + I[t]. Noise n[t] = α·(gain or θ)·z[t] enters a hidden layer at one of three places:
+
+    activity     y[t] + n[t] is sent on           membrane     u[t] = λ·v[t−1] + I[t] + n[t]
+    comparator   s[t] = [u[t] + n[t] ≥ θ], and ψ is taken there too; v[t] comes of the u[t] without it
+
+What rules learn from such noise, and local errors, stand in `oracles_response`.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -172,25 +178,47 @@ class OracleLayer:
 
     # one step
 
-    def step(self, x: Tensor, v: Tensor | None, weight: Tensor) -> Moment:
+    def pooled(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Input before and after each pool, and the drive."""
         stages = [x]
         for kind, size in self.pools:
             stages.append(pool(kind, size, stages[-1]))
-        drive = stages[-1].flatten(1) if self.conv is None else stages[-1]
+        return stages, stages[-1].flatten(1) if self.conv is None else stages[-1]
+
+    def step(
+        self,
+        x: Tensor,
+        v: Tensor | None,
+        weight: Tensor,
+        *,
+        heard: Tensor | None = None,
+        disturb: Callable[[tuple[int, ...]], Disturbance] | None = None,
+    ) -> Moment:
+        """One step; `heard` is what the update is paired with where that is not x, `disturb` gives the noise."""
+        stages, drive = self.pooled(x)
+        pre = drive if heard is None else self.pooled(heard)[1]
         current = self.current(drive, weight)
         if self.bias is not None:
             current = current + (self.bias if self.conv is None else self.bias[None, :, None, None])
         u = current if v is None else self.leak * v + current
         if not self.spiking:
-            return Moment(stages, drive, u, None, u, u)
-        s = (u >= self.threshold).to(u.dtype)
+            return Moment(stages, drive, u, None, u, u, pre=pre, sent=u)
+        noise = None if disturb is None else disturb(tuple(u.shape))
+        z = None if noise is None else noise.z
+        shift = torch.zeros_like(u)
+        if noise is not None and noise.site == "Membrane":
+            u = u + noise.size * noise.z
+        if noise is not None and noise.site == "Comparator":
+            shift = noise.size * noise.z
+        s = (u + shift >= self.threshold).to(u.dtype)
         after = u * (1.0 - s) + self.reset * s if self.hard else u - self.reset * s
-        out = s if self.mask is None else s * self.mask
-        return Moment(stages, drive, u, s, after, self.gain * out)
+        out = self.gain * (s if self.mask is None else s * self.mask)
+        sent = out + noise.size * noise.z if noise is not None and noise.site == "Activity" else out
+        return Moment(stages, drive, u, s, after, out, pre=pre, sent=sent, shift=shift, z=z)
 
     def psi_at(self, moment: Moment) -> Tensor:
         assert self.psi is not None
-        return self.psi(moment.u - self.threshold)
+        return self.psi(moment.u + moment.shift - self.threshold)
 
     def through_reset(self, moment: Moment) -> Tensor:
         """∂v[t]/∂u[t]."""
@@ -214,8 +242,24 @@ class OracleLayer:
 
 
 @dataclass
+class Disturbance:
+    """Noise of one layer at one step: z, the factor on it, where it enters."""
+
+    z: Tensor
+    size: float
+    site: str
+
+
+@dataclass
 class Moment:
-    """A layer at one step: input before and after each pool, drive, u, s, v after the reset, output."""
+    """A layer at one step: input before and after each pool, drive, u, s, v after the reset, output.
+
+    Attributes:
+        pre: what the update is paired with.
+        sent: the output with its noise.
+        shift: noise in front of the comparator.
+        z: the noise, unscaled.
+    """
 
     stages: list[Tensor]
     drive: Tensor
@@ -223,6 +267,10 @@ class Moment:
     s: Tensor | None
     v: Tensor
     out: Tensor
+    pre: Tensor
+    sent: Tensor
+    shift: Tensor | float = 0.0
+    z: Tensor | None = None
 
 
 def _windows(size: int, x: Tensor) -> list[tuple[int, int]]:
@@ -319,18 +367,48 @@ Weights = dict[str, Tensor]
 
 
 @dataclass
+class Step:
+    """What a rule may see of one step: its number, T, every layer's moment, the output error, labels, loss, weights."""
+
+    t: int
+    steps: int
+    moments: list[Moment]
+    error: Tensor
+    target: Tensor
+    loss: Any
+    weights: Weights
+
+
+class Local:
+    """Errors that hidden layers make for themselves; this one is: none."""
+
+    def see(self, net: list[OracleLayer], step: Step, rule: OracleRule) -> dict[str, Tensor]:
+        """The error of each layer that has one."""
+        return {}
+
+
+@dataclass
 class OracleRule:
     """A rule by hand. `tensors` start as copies of what the library drew; all later changes are made here.
 
     Attributes:
         settings: the rule under test; only its numbers (scale, decay, rate, …) are read.
         draw: `(what, layer, step) -> Tensor`, the random numbers the library would draw.
+        noise: `(layer, step of the optimiser, t, shape) -> Disturbance`; None: there is none.
+        local: errors that hidden layers make for themselves.
+        batch: number of the optimiser step the batch belongs to.
+        gradients: of those of its tensors that are trained, by name, since they were last taken.
         cuts: whether each hidden layer gets an error of its own.
     """
 
     settings: Any
     tensors: dict[str, Tensor]
     draw: Callable[[str, OracleLayer, int], Tensor]
+    noise: Callable[[OracleLayer, int, int, tuple[int, ...]], Disturbance] | None = None
+    local: Local = field(default_factory=Local)
+    batch: int = 0
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    by_local: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     cuts: ClassVar[bool] = False
 
     def feedback(self, layer: OracleLayer, effective: Tensor) -> Tensor:
@@ -338,6 +416,30 @@ class OracleRule:
 
     def seed_error(self, layer: OracleLayer, error: Tensor) -> Tensor | None:
         raise NotImplementedError
+
+    def error_at(self, layer: OracleLayer, t: int, error: Tensor) -> Tensor | None:
+        return self.seed_error(layer, error)
+
+    def watch(self, net: list[OracleLayer], step: Step) -> None:
+        """A step, in order, before its errors are asked for."""
+
+    def see(self, net: list[OracleLayer], step: Step) -> None:
+        self.watch(net, step)
+        for name, error in self.local.see(net, step, self).items():
+            self.by_local[step.t, name] = error
+
+    def whole_error(self, layer: OracleLayer, t: int, out: Tensor, error: Tensor, chained: Tensor | None) -> Tensor | None:
+        """What the rule sends to a hidden layer and what the layer makes for itself."""
+        found = self.error_at(layer, t, error) if self.cuts else chained
+        parts = [part.view_as(out) for part in (found, self.by_local.get((t, layer.name))) if part is not None]
+        return sum(parts[1:], parts[0]) if parts else None
+
+    def gather(self, name: str, gradient: Tensor) -> None:
+        _add(self.gradients, f"rule.{name}", gradient)
+
+    def take(self) -> dict[str, Tensor]:
+        taken, self.gradients = self.gradients, {}
+        return taken
 
     def after(self, net: list[OracleLayer], before: Weights, lr: float, step: int) -> None:
         """Once the weights have stepped; `before` holds the stored weights before that."""
@@ -538,13 +640,19 @@ class Learnt:
     loss: float
 
 
-def _run(net: list[OracleLayer], x: Tensor, weights: Weights, v: list[Tensor | None]) -> list[Moment]:
-    moments, signal = [], x
+def _run(
+    net: list[OracleLayer], x: Tensor, weights: Weights, v: list[Tensor | None], rule: OracleRule, t: int
+) -> list[Moment]:
+    moments, signal, clean = [], x, None
     for n, layer in enumerate(net):
-        moment = layer.step(signal, v[n], weights[layer.name])
+        disturb = None
+        if rule.noise is not None and n < len(net) - 1:
+            disturb = partial(rule.noise, layer, rule.batch, t)
+        moment = layer.step(signal, v[n], weights[layer.name], heard=clean, disturb=disturb)
         v[n] = moment.v
         moments.append(moment)
-        signal = moment.out
+        signal = moment.sent
+        clean = None if rule.noise is None or rule.settings.noise.traced else moment.out
     return moments
 
 
@@ -575,21 +683,22 @@ def through_time(
     steps, window = len(x), truncation or len(x)
     weights = {layer.name: layer.effective() for layer in net}
     v: list[Tensor | None] = [None] * len(net)
-    film = [_run(net, x[t], weights, v) for t in range(steps)]
+    film = [_run(net, x[t], weights, v, rule, t) for t in range(steps)]
     outs = [moments[-1].out for moments in film]
     errors = loss.errors(outs, target, steps)
     by_weight: Weights = {}
     by_bias: Weights = {}
     for start in range(0, steps, window):
         end = min(start + window, steps)
+        for t in range(start, end):
+            rule.see(net, Step(t, steps, film[t], errors[t], target, loss, weights))
         by_v: list[Tensor | float] = [0.0] * len(net)
         for t in reversed(range(start, end)):
             by_out: Tensor | None = errors[t]
             for n in reversed(range(len(net))):
                 layer, moment = net[n], film[t][n]
-                if rule.cuts and n < len(net) - 1:
-                    by_out = rule.seed_error(layer, errors[t])
-                    by_out = None if by_out is None else by_out.view_as(moment.out)
+                if n < len(net) - 1:
+                    by_out = rule.whole_error(layer, t, moment.out, errors[t], by_out)
                 if by_out is None:
                     continue
                 by_spike = layer.to_spike(by_out)
@@ -598,13 +707,13 @@ def through_time(
                 else:
                     delta = by_spike + by_v[n]
                 by_v[n] = layer.leak * delta
-                _add(by_weight, layer.name, layer.outer(delta, moment.drive))
+                _add(by_weight, layer.name, layer.outer(delta, moment.pre))
                 _add(by_bias, layer.name, _bias(layer, delta))
                 by_out = None
                 if n > 0 and not rule.cuts:
                     below = layer.error_below(delta, rule.feedback(layer, weights[layer.name]), moment.drive)
                     by_out = layer.unpool(below, moment)
-    return Learnt(_stored(net, by_weight, by_bias), outs, loss.value(outs, target))
+    return Learnt(_stored(net, by_weight, by_bias) | rule.take(), outs, loss.value(outs, target))
 
 
 def online(
@@ -629,23 +738,23 @@ def online(
     by_bias: Weights = {}
     for t in range(steps):
         if t and apply is not None:
-            apply(_stored(net, by_weight, by_bias))
+            apply(_stored(net, by_weight, by_bias) | rule.take())
             by_weight, by_bias = {}, {}
         weights = {layer.name: layer.effective() for layer in net}
-        moments = _run(net, x[t], weights, v)
+        moments = _run(net, x[t], weights, v, rule, t)
         outs.append(moments[-1].out)
         (error,) = loss.errors(outs[-1:], target, steps)
+        rule.see(net, Step(t, steps, moments, error, target, loss, weights))
         by_out: Tensor | None = error
         pres = []
         for n, layer in enumerate(net):
-            drive, before = moments[n].drive, trace[n]
-            trace[n] = drive if before is None else layer.leak * before + drive
-            pres.append(trace[n] if traced else drive)
+            pre, before = moments[n].pre, trace[n]
+            trace[n] = pre if before is None else layer.leak * before + pre
+            pres.append(trace[n] if traced else pre)
         for n in reversed(range(len(net))):
             layer, moment, pre = net[n], moments[n], pres[n]
-            if rule.cuts and n < len(net) - 1:
-                by_out = rule.seed_error(layer, error)
-                by_out = None if by_out is None else by_out.view_as(moment.out)
+            if n < len(net) - 1:
+                by_out = rule.whole_error(layer, t, moment.out, error, by_out)
             if by_out is None:
                 continue
             delta = layer.to_spike(by_out)
@@ -658,12 +767,12 @@ def online(
             if n > 0 and not rule.cuts:
                 below = layer.error_below(delta, rule.feedback(layer, weights[layer.name]), moment.drive)
                 by_out = layer.unpool(below, moment)
-    return Learnt(_stored(net, by_weight, by_bias), outs, loss.value(outs, target))
+    return Learnt(_stored(net, by_weight, by_bias) | rule.take(), outs, loss.value(outs, target))
 
 
 @dataclass
 class SGD:
-    """Plain or heavy-ball SGD by hand, followed by the rule's own step."""
+    """Plain or heavy-ball SGD by hand, on the net and on what the rule has trained, followed by the rule's own step."""
 
     net: list[OracleLayer]
     rule: OracleRule
@@ -677,10 +786,14 @@ class SGD:
         for layer in self.net:
             for kind in ("weight", "bias", "weight_gain"):
                 name = f"{layer.name}.{kind}"
-                if name not in gradients:
-                    continue
-                speed = gradients[name] + self.momentum * self.speed.get(name, torch.zeros_like(gradients[name]))
-                self.speed[name] = speed
-                setattr(layer, kind, getattr(layer, kind) - self.lr * speed)
+                if name in gradients:
+                    setattr(layer, kind, getattr(layer, kind) - self._move(name, gradients[name]))
+        for name, tensor in self.rule.tensors.items():
+            if f"rule.{name}" in gradients:
+                self.rule.tensors[name] = tensor - self._move(f"rule.{name}", gradients[f"rule.{name}"])
         self.rule.after(self.net, before, self.lr, self.step)
         self.step += 1
+
+    def _move(self, name: str, gradient: Tensor) -> Tensor:
+        self.speed[name] = gradient + self.momentum * self.speed.get(name, torch.zeros_like(gradient))
+        return self.lr * self.speed[name]

@@ -317,6 +317,13 @@ class MomentumFeedback:
         """Numbers that have to be remembered for it."""
         return sum(tensor.numel() for name, tensor in tensors.items() if name != _UPDATES)
 
+    def written(self, tensors: dict[str, Tensor], layers: list[Layer], *, step: int, chunk: int, last: bool) -> int:
+        """Weights of M written over a chunk of this many steps, the last one of its sequence or not."""
+        if not self.learns(step):
+            return 0
+        times = chunk if self.update.every_step else int(last)
+        return times * sum(tensors[layer.name].numel() for layer in layers)
+
     def learns(self, step: int) -> bool:
         """Whether M changes in the batch of this optimiser step."""
         return self.freeze_after is None or step < self.freeze_after

@@ -51,6 +51,7 @@ class ForwardGradient(AbstractSeeded):
 
     _errors: dict[str, Tensor | None] = field(init=False, repr=False, compare=False, default_factory=dict)
     _drawn: int = field(init=False, repr=False, compare=False, default=0)
+    _written: int = field(init=False, repr=False, compare=False, default=0)
 
     def check_net(self, net: Net) -> None:
         if not all(isinstance(layer.neuron, AbstractStepped) for layer in net.all):
@@ -77,6 +78,9 @@ class ForwardGradient(AbstractSeeded):
             change = self._pushed(net, seen, directions)
             answers = [change] * len(net.hidden)
             self._drawn += sum(z.numel() for z in directions)
+            self._written += self.feedback.written(
+                self.tensors, net.hidden, step=self.step, chunk=len(change), last=seen.last
+            )
         self._errors = self.feedback.run(
             self.tensors,
             net.hidden,
@@ -107,8 +111,8 @@ class ForwardGradient(AbstractSeeded):
         return None if found is None else found.to(out.dtype)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
-        cost = Cost(random_numbers=self._drawn)
-        self._drawn = 0
+        cost = Cost(writes=self._written, random_numbers=self._drawn)
+        self._drawn = self._written = 0
         return cost
 
     def memory_words(self, net: Net) -> int:

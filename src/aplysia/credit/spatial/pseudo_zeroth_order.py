@@ -142,9 +142,7 @@ class PseudoZerothOrder(AbstractSeeded):
         size = 2 if self.noise.antithetic else 1
         pairs = -(-(seen.start + steps) // size) - -(-seen.start // size)
         self._drawn += pairs * samples * sum(layer.units for layer in net.hidden)
-        if self.feedback.learns(self.step):
-            words = sum(self.tensors[layer.name].numel() for layer in net.hidden)
-            self._written += words * (steps if self.feedback.update.every_step else int(seen.last))
+        self._written += self.feedback.written(self.tensors, net.hidden, step=self.step, chunk=steps, last=seen.last)
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         found = self._errors[layer.name]
