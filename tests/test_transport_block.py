@@ -47,7 +47,7 @@ def test_backpropagation_moves_every_weight_at_every_step(tmp_path: Path) -> Non
 
 
 def test_frozen_feedback_counts_words_bits_addresses_and_memory(tmp_path: Path) -> None:
-    """Copies after steps 5, 10, 15 and 20, of 10 % of the weights, 8 bits each and a scale of 32 a copy; a place takes 8 bits."""
+    """Copies after steps 5, 10, 15 and 20, of 10 % of the weights: 8 bits each, a scale of 32 a copy, places of 8 bits."""
     found = transport(
         tmp_path / "frozen",
         "rule=frozen",
