@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aplysia.nets.net import Pass
+from aplysia.nets.net import Net, Pass, noise_amplitude
 from aplysia.nets.noise import NoiseSource
 
 
@@ -79,6 +79,13 @@ class Seen:
     def outs(self) -> list[Tensor]:
         """The layers' outputs `[K, B, …]`, without noise, with the graph behind them."""
         return self.done.outs
+
+    def sent(self, net: Net, place: int) -> Tensor:
+        """What a hidden layer sends on, its noise included, `[K, B, …]`, without a graph."""
+        out = self.outs[place].detach()
+        if self.source is None or not self.source.noise.site.at_output:
+            return out
+        return torch.add(out, self.done.noise[place], alpha=noise_amplitude(net.hidden[place], self.source))
 
     @property
     def last(self) -> bool:

@@ -70,9 +70,11 @@ class DirectKolenPollack(AbstractSeeded):
 
     def observe(self, net: Net, seen: Seen) -> None:
         error = seen.error.flatten(0, 1)
-        for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):
+        for place, layer in enumerate(net.hidden):
             feedback = self.tensors[layer.name]
-            update = (error.t() @ features(out.detach().flatten(0, 1))).mul_(self.rate)
+            # Where traces do not hear noise, the readout's own gradient does not either.
+            heard = seen.sent(net, place) if self.noise.traced else seen.outs[place].detach()
+            update = (error.t() @ features(heard.flatten(0, 1))).mul_(self.rate)
             if seen.start == 0:
                 update.add_(feedback.detach(), alpha=self.rate * self.decay)
             feedback.grad = update if feedback.grad is None else feedback.grad + update

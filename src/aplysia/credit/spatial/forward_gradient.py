@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from aplysia.credit.contract import AbstractSeeded, Seen
@@ -24,6 +25,7 @@ from aplysia.nets.layer import Layer, MaxPool
 from aplysia.nets.net import Net
 from aplysia.nets.noise import AbstractLaw, Gaussian, Noise, NoiseSource
 from aplysia.neurons.base import AbstractStepped
+from aplysia.ops.geometry import Dense, features
 from aplysia.types import Claim, Cost, Paper
 
 
@@ -75,7 +77,7 @@ class ForwardGradient(AbstractSeeded):
         if learns:
             for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):
                 directions.append(source.draw(layer.name, seen.start, len(out), out[0].detach()))
-            change = self._pushed(net, seen, directions)
+            change = self.response(net, seen, directions)
             answers = [change] * len(net.hidden)
             self._drawn += sum(z.numel() for z in directions)
             self._written += self.feedback.written(
@@ -92,12 +94,12 @@ class ForwardGradient(AbstractSeeded):
             first=seen.start == 0,
         )
 
-    def _pushed(self, net: Net, seen: Seen, directions: list[Tensor]) -> Tensor:
-        """The change of the output along the directions, `[K, B, m]`."""
+    def response(self, net: Net, seen: Seen, directions: list[Tensor]) -> Tensor:
+        """The change of the output along the directions, `[K, B, m]`: a forward pass, and all the rule sees of weights."""
         tangent = directions[0]
         for place, layer in enumerate(net.all[1:], start=1):
-            steps, below = tangent.shape[:2], seen.outs[place - 1].detach().flatten(0, 1)
-            drive = _prepared(layer, below, tangent.flatten(0, 1))
+            steps = tangent.shape[:2]
+            drive = _prepared(layer, seen.sent(net, place - 1).flatten(0, 1), tangent.flatten(0, 1))
             current = layer.geometry.forward(drive, layer.effective_weight())
             slope = seen.done.states[place].slope
             assert slope is not None, "asked for above"
@@ -122,6 +124,11 @@ class ForwardGradient(AbstractSeeded):
 
 def _prepared(layer: Layer, below: Tensor, tangent: Tensor) -> Tensor:
     """A tangent through the layer's pools; a maximum passes that of the winner."""
-    if not any(isinstance(pool, MaxPool) for pool in layer.pools):
-        return layer.prepare(tangent)
-    return torch.func.jvp(layer.prepare, (below,), (tangent,))[1]
+    for pool in layer.pools:
+        if isinstance(pool, MaxPool):
+            pooled, winner = F.max_pool2d(below, pool.size, return_indices=True)
+            tangent = tangent.flatten(2).gather(2, winner.flatten(2)).view_as(pooled)
+        else:
+            tangent = pool(tangent)
+        below = pool(below)
+    return features(tangent) if isinstance(layer.geometry, Dense) else tangent
