@@ -57,7 +57,7 @@ class AbstractSpatial(ABC):
 
     A concrete rule is a dataclass: its fields are its settings, `tensors` is what it owns (feedback weights). It is
     attached to one net, once. Some methods may be replaced besides the abstract ones, and do nothing here: `check_net`,
-    `check_optimiser`, `trained`, `slopes`, `after`.
+    `check_optimiser`, `check_loss`, `trained`, `slopes`, `after`.
 
     Two things can be laid beside any rule: `noise` in its forward pass while it learns, and `local` errors.
 
@@ -174,6 +174,9 @@ class AbstractSpatial(ABC):
 
     def check_optimiser(self, net: Net, optimiser: torch.optim.Optimizer) -> None:
         """Raise `PairError` where the rule's law fails under this optimiser."""
+
+    def check_loss(self, loss: AbstractLoss) -> None:
+        """Raise `PairError` where the rule cannot learn from this loss."""
 
     def trained(self, net: Net) -> list[str]:
         """Names of the rule's tensors that the optimiser trains; the rule fills their `.grad`."""

@@ -58,6 +58,7 @@ class Learner:
         self.cost = Cost()
         self.before_upkeep: Callable[[], None] | None = None
         rule.check_optimiser(net, optimiser)
+        rule.check_loss(self.loss)
         self.temporal.check_kind(net)
         self.temporal.check(net, self.loss, rule)
         rule.attach(net, seed=seed)

@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractSeeded, Seen
+from aplysia.credit.contract import AbstractLoss, AbstractSeeded, Seen
 from aplysia.credit.learned_feedback import MomentumFeedback
 from aplysia.errors import PairError
 from aplysia.nets.layer import Layer
@@ -78,6 +78,15 @@ class PseudoZerothOrder(AbstractSeeded):
                 fix="name those",
             )
 
+    def check_loss(self, loss: AbstractLoss) -> None:
+        if self.intermediate and not loss.per_step:
+            raise PairError(
+                "rule.intermediate",
+                expected="a loss that is a sum over steps, since classifiers learn step by step",
+                got=f"{type(loss).__name__}, known only at the end of the sequence",
+                fix="set loss=stepwise, or name no layers",
+            )
+
     def start(self, net: Net) -> dict[str, Tensor]:
         made = self.feedback.tensors(net, net.classes, self.seed)
         for layer in net.hidden:
@@ -121,19 +130,13 @@ class PseudoZerothOrder(AbstractSeeded):
 
     def _classify(self, net: Net, seen: Seen, place: int) -> tuple[Tensor, Tensor, Tensor]:
         """Output and error of a hidden layer's classifier, and that error at the layer itself; trains the classifier."""
-        classifier, sent = self.tensors[_CLASSIFIER + net.hidden[place].name], self._sent(net, seen, place)
+        classifier, sent = self.tensors[_CLASSIFIER + net.hidden[place].name], seen.sent(net, place)
+        sent = features(sent.flatten(0, 1)).unflatten(0, sent.shape[:2])
         answer = sent @ classifier.detach().t()
         error = seen.loss.error(answer, seen.target, seen.steps)[1]
         update = error.flatten(0, 1).t() @ sent.flatten(0, 1)
         classifier.grad = update if classifier.grad is None else classifier.grad + update
         return answer, error, (error @ classifier.detach()).view_as(seen.outs[place])
-
-    def _sent(self, net: Net, seen: Seen, place: int) -> Tensor:
-        """What a hidden layer sends on, noise included, `[K, B, n]`."""
-        out = seen.outs[place].detach()
-        if seen.source is not None and seen.source.noise.site.at_output:
-            out = torch.add(out, seen.done.noise[place], alpha=noise_amplitude(net.hidden[place], seen.source))
-        return features(out.flatten(0, 1)).unflatten(0, out.shape[:2])
 
     def _count(self, net: Net, seen: Seen) -> None:
         if seen.source is None:

@@ -17,8 +17,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractSeeded, Seen
-from aplysia.errors import RecipeError
+from aplysia.credit.contract import AbstractLoss, AbstractSeeded, Seen
+from aplysia.errors import PairError, RecipeError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, noise_amplitude
 from aplysia.nets.noise import Noise
@@ -110,6 +110,15 @@ class ZerothOrder(AbstractSeeded):
                 expected="a number > 0, since the rule learns from noise alone",
                 got="0",
                 fix="use 0.2",
+            )
+
+    def check_loss(self, loss: AbstractLoss) -> None:
+        if not loss.per_step:
+            raise PairError(
+                "rule ZerothOrder",
+                expected="a loss that is a sum over steps, since each step's noise is paired with that step's loss",
+                got=f"{type(loss).__name__}, known only at the end of the sequence",
+                fix="set loss=stepwise, or rule=pseudo_zeroth_order",
             )
 
     def start(self, net: Net) -> dict[str, Tensor]:
