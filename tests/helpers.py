@@ -8,25 +8,30 @@ import inspect
 import itertools
 import pkgutil
 from abc import ABC
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import oracles
+import oracles_response
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import OracleLayer
+from oracles import Disturbance, OracleLayer
 from torch import Tensor
 
 import aplysia.credit.spatial
 import aplysia.credit.temporal
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal
+from aplysia.credit.learned_feedback import MomentumFeedback
+from aplysia.credit.local import NoLocal, Readouts, Similarity
 from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
 from aplysia.errors import PairError
 from aplysia.nets.layer import AveragePool, Layer
 from aplysia.nets.net import Input, Net, steps_of
+from aplysia.nets.noise import AbstractLaw, Fading
 from aplysia.nets.zoo import build
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
@@ -65,7 +70,8 @@ def _choices(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
         if not item.init or item.default_factory is dataclasses.MISSING or item.name in ("local", "noise"):
             continue
         base = next((b for b in type(item.default_factory()).__mro__[1:] if ABC in b.__bases__), None)
-        if base is None:
+        # A law of random numbers too: it changes what is drawn, not what is made of it.
+        if base is None or base is AbstractLaw:
             continue
         module = importlib.import_module(base.__module__)
         options.append([(item.name, choice.__name__, choice) for choice in finals(module, base)])
@@ -239,7 +245,21 @@ def expanded(x: Input) -> Tensor:
 # --- running the library ---------------------------------------------------------------------------------------------
 
 
-def attach(rule_name: str, net: Net, *, seed: int = 5, **settings: Any) -> AbstractSpatial:
+def ripen(rule: AbstractSpatial) -> AbstractSpatial:
+    """As if it had learnt for a while: from a start at zero hidden layers would get no errors at first."""
+    if isinstance(getattr(rule, "feedback", None), MomentumFeedback):
+        with torch.no_grad():
+            for name, tensor in rule.tensors.items():
+                if name == "updates":
+                    tensor.fill_(100)
+                elif not name.startswith(("local/", "classifier/", "projection")):
+                    source = generator("cpu", "ripe", name)
+                    tensor.copy_(0.2 * torch.randn(tensor.shape, generator=source, dtype=torch.float64))
+        rule.begin(1)
+    return rule
+
+
+def attach(rule_name: str, net: Net, *, seed: int = 5, ripe: bool = True, **settings: Any) -> AbstractSpatial:
     """The rule on the net; skips a pair that is refused, which only standardised weights may cause here."""
     rule = RULES[rule_name](**settings)
     try:
@@ -248,16 +268,14 @@ def attach(rule_name: str, net: Net, *, seed: int = 5, **settings: Any) -> Abstr
         if not any(layer.weight_gain is not None for layer in net.all):
             raise
         pytest.skip(str(refused))
-    return rule
+    return ripen(rule) if ripe else rule
 
 
-def default_loss(scheme: AbstractTemporal) -> AbstractLoss:
-    return StepwiseLoss(mse_share=0.3)
-
-
-def gradients(net: Net) -> dict[str, Tensor]:
-    """`.grad` by `layer.parameter`, where there is one."""
+def gradients(net: Net, rule: AbstractSpatial | None = None) -> dict[str, Tensor]:
+    """`.grad` by `layer.parameter`, where there is one; with a rule, of its own tensors too, by `rule.name`."""
     made = {}
+    if rule is not None:
+        made = {f"rule.{name}": t.grad.clone() for name, t in rule.tensors.items() if t.grad is not None}
     for layer in net.all:
         for name, parameter in layer.named_parameters():
             if parameter.grad is not None:
@@ -277,10 +295,25 @@ def learnt(
     target: Tensor,
     loss: AbstractLoss | None = None,
 ) -> dict[str, Tensor]:
-    """Gradients of one batch; where the scheme applies them inside the sequence, they are summed and weights stay."""
+    """Gradients of one batch; where the scheme applies them inside the sequence, they are summed and weights stay.
+
+    What the rule has learnt of the batch is forgotten again.
+    """
     net.zero_grad(set_to_none=True)
+    kept = remembered(rule)
     scheme.learn(net, x, target, loss or StepwiseLoss(mse_share=0.3), rule, apply=lambda: None)
+    rule.load_tensors(kept)
     return gradients(net)
+
+
+def remembered(rule: AbstractSpatial) -> dict[str, Tensor]:
+    """A copy of the rule's tensors."""
+    return {name: tensor.detach().clone() for name, tensor in rule.tensors.items()}
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, and NaN is equal to NaN: a baseline is NaN until there is one."""
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 class Trainer:
@@ -290,7 +323,7 @@ class Trainer:
         self, net: Net, rule: AbstractSpatial, scheme: AbstractTemporal, *, lr: float = 0.1, momentum: float = 0.0
     ) -> None:
         self.net, self.rule, self.scheme, self.steps = net, rule, scheme, 0
-        self.optimiser = torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum)
+        self.optimiser = torch.optim.SGD([*net.parameters(), *rule.parameters()], lr=lr, momentum=momentum)
         self.loss = StepwiseLoss(mse_share=0.3)
 
     def apply(self) -> None:
@@ -300,6 +333,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
 
     def update(self, x: Input, target: Tensor) -> None:
+        self.rule.begin(self.steps)
         self.scheme.learn(self.net, x, target, self.loss, self.rule, apply=self.apply)
         self.apply()
 
@@ -351,11 +385,27 @@ def to_oracle(layer: Layer) -> OracleLayer:
 
 def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracles.OracleRule]:
     """Oracle net and oracle rule, with the library's random draws handed over."""
-    kind = type(rule).__name__
-    assert kind in oracles.RULES, f"rule {kind} has no oracle: write it out by hand in tests/oracles.py"
+    kind, by_hand = type(rule).__name__, oracles.RULES | oracles_response.RULES
+    assert kind in by_hand, f"rule {kind} has no oracle: write it out by hand in tests/oracles.py"
     layers = {layer.name: layer for layer in net.all}
 
+    def disturbance(layer: OracleLayer, step: int, t: int, shape: tuple[int, ...]) -> Disturbance:
+        noise, site = rule.noise, type(rule.noise.site).__name__
+        pair, second = divmod(t, 2) if noise.antithetic else (t, 0)
+        source = generator("cpu", rule.seed, "noise", layer.name, step, pair)
+        z = noise.law.draw(shape, source, torch.empty((), dtype=torch.float64))
+        fading = noise.amount
+        factor = (
+            fading.floor + (1 - fading.floor) / 2 ** (step / fading.half_life) if isinstance(fading, Fading) else 1.0
+        )
+        unit = layer.gain if site == "Activity" else layer.threshold
+        return Disturbance(-z if second else z, noise.alpha * factor * unit, site)
+
     def draw(what: str, layer: OracleLayer, step: int) -> Tensor:
+        if what.startswith("direction "):
+            _, t, shape = what.split(" ", 2)
+            source = generator("cpu", rule.seed, "noise", layer.name, step, t)
+            return rule.law.draw(literal_eval(shape), source, torch.empty((), dtype=torch.float64))  # type: ignore[attr-defined]
         source = generator("cpu", rule.seed, what, layer.name, step)
         if what == "transport":
             return torch.randint(layer.weight.numel(), (8 * layer.weight.numel(),), generator=source)
@@ -368,8 +418,24 @@ def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracl
         gain = None if layer.weight_gain is None else torch.ones_like(layer.weight_gain)
         return dataclasses.replace(layer, weight=drawn, weight_gain=gain).effective()
 
-    tensors = {name: tensor.clone() for name, tensor in rule.tensors.items() if name in layers}
-    return [to_oracle(layer) for layer in net.all], oracles.RULES[kind](rule, tensors, draw)
+    # Of the older rules only what belongs to a layer: their oracles remember the rest in ways of their own.
+    tensors = {
+        name: tensor.detach().clone()
+        for name, tensor in rule.tensors.items()
+        if name in layers or kind in oracles_response.RULES or name.startswith("local/")
+    }
+    made = by_hand[kind](rule, tensors, draw, disturbance if rule.noise.alpha else None, oracle_local(rule))
+    return [to_oracle(layer) for layer in net.all], made
+
+
+def oracle_local(rule: AbstractSpatial) -> oracles.Local:
+    """The local errors by hand."""
+    if isinstance(rule.local, NoLocal):
+        return oracles.Local()
+    if isinstance(rule.local, Readouts):
+        return oracles_response.Readouts(rule.local, oracle_loss(rule.local.loss))
+    assert isinstance(rule.local, Similarity), f"{type(rule.local).__name__} has no oracle: write it out by hand"
+    return oracles_response.Similarity(rule.local)
 
 
 def oracle_loss(loss: AbstractLoss) -> Any:
@@ -389,6 +455,7 @@ def oracle_learn(
     apply: Callable[[oracles.Gradients], None] | None = None,
 ) -> oracles.Learnt:
     """The scheme by hand."""
+    rule.batch = rule.settings.step
     sequence, kind = list(expanded(x)), type(scheme).__name__
     if kind == "ThroughTime":
         truncation = scheme.truncation  # type: ignore[attr-defined]

@@ -428,7 +428,9 @@ class OracleRule:
         for name, error in self.local.see(net, step, self).items():
             self.by_local[step.t, name] = error
 
-    def whole_error(self, layer: OracleLayer, t: int, out: Tensor, error: Tensor, chained: Tensor | None) -> Tensor | None:
+    def whole_error(
+        self, layer: OracleLayer, t: int, out: Tensor, error: Tensor, chained: Tensor | None
+    ) -> Tensor | None:
         """What the rule sends to a hidden layer and what the layer makes for itself."""
         found = self.error_at(layer, t, error) if self.cuts else chained
         parts = [part.view_as(out) for part in (found, self.by_local.get((t, layer.name))) if part is not None]
