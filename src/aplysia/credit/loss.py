@@ -85,11 +85,11 @@ class SpikeTimeLoss(AbstractLoss):
 
     per_step: ClassVar[bool] = True
 
-    scale: float = 0.1
+    scale: float = 0.3
 
     def __post_init__(self) -> None:
         if not self.scale > 0.0:
-            raise RecipeError("loss.scale", expected="a number > 0", got=repr(self.scale), fix="use 0.1")
+            raise RecipeError("loss.scale", expected="a number > 0", got=repr(self.scale), fix="use 0.3")
 
     def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
         return F.cross_entropy(out.flatten(0, 1) / self.scale, target.repeat(len(out))) * (len(out) / steps)
