@@ -390,7 +390,8 @@ def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracl
     layers = {layer.name: layer for layer in net.all}
 
     def disturbance(layer: OracleLayer, step: int, t: int, shape: tuple[int, ...]) -> Disturbance:
-        noise, site = rule.noise, type(rule.noise.site).__name__
+        noise = made.settings.noise
+        site = type(noise.site).__name__
         pair, second = divmod(t, 2) if noise.antithetic else (t, 0)
         source = generator("cpu", rule.seed, "noise", layer.name, step, pair)
         z = noise.law.draw(shape, source, torch.empty((), dtype=torch.float64))
