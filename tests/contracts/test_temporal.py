@@ -71,7 +71,7 @@ def test_a_record_counts_what_happened(rule_name: str, scheme_name: str) -> None
     net, (x, target) = case.net(), case.input()
     assert_alive(net, x)
     rule = attach(rule_name, net)
-    mean, spikes = net.predict(x)
+    mean, spikes = net.predict(x, noise=rule.noise_source)
     record = SCHEMES[scheme_name]().learn(net, x, target, StepwiseLoss(), rule, apply=lambda: None)
     torch.testing.assert_close(record.logits, mean, rtol=1e-12, atol=1e-12)
     assert torch.equal(record.spikes, spikes)
@@ -94,27 +94,58 @@ def test_two_batches_in_a_row_are_independent(rule_name: str, scheme_name: str) 
     assert all(torch.equal(alone[k], after[k]) for k in alone)
 
 
+def reachable(x: object) -> list[torch.Tensor]:
+    """The tensors that something holds, and their gradients."""
+    if isinstance(x, torch.Tensor):
+        return [x, *reachable(x.grad)] if x.is_leaf else [x]
+    if isinstance(x, dict | list | tuple):
+        return [t for part in (x.values() if isinstance(x, dict) else x) for t in reachable(part)]
+    return []
+
+
 @pytest.mark.parametrize(
-    "scheme_name", ["Trace-AfterSequence", "Trace-EveryStep", "Traceless-AfterSequence", "ThroughTime-truncated"]
+    ("rule_name", "scheme_name", "chunk"),
+    [
+        ("Symmetric", "Trace-AfterSequence", 3),
+        ("Symmetric", "Trace-EveryStep", 3),
+        ("Symmetric", "Traceless-AfterSequence", 3),
+        ("Symmetric", "ThroughTime-truncated", 3),
+        ("PseudoZerothOrder", "Trace-AfterSequence", 1),
+        ("PseudoZerothOrder", "Trace-EveryStep", 1),
+        ("PseudoZerothOrder", "ThroughTime-truncated", 3),
+        ("ForwardGradient", "Trace-AfterSequence", 1),
+        ("ZerothOrder-RunningBaseline", "Trace-AfterSequence", 1),
+        ("DirectKolenPollack", "Trace-AfterSequence", 1),
+        ("LocalLoss", "Trace-AfterSequence", 1),
+    ],
 )
-def test_memory_does_not_grow_with_the_sequence(scheme_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At no time are the outputs of more than two windows alive."""
+def test_memory_does_not_grow_with_the_sequence(
+    rule_name: str, scheme_name: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At no time are the outputs, or the noise, of more than two windows alive, nor does the rule hold more after longer."""
     net = DENSE.net()
-    rule, scheme = attach("Symmetric", net), SCHEMES[scheme_name](chunk=3)
-    alive: list[weakref.ref[torch.Tensor]] = []
+    rule, scheme = attach(rule_name, net), SCHEMES[scheme_name](chunk=chunk)
+    outs: list[weakref.ref[torch.Tensor]] = []
+    noise: list[weakref.ref[torch.Tensor]] = []
     most = []
     forward = Net.forward
 
     def watching(self: Net, *arguments: object) -> Pass:
-        most.append(sum(ref() is not None for ref in alive))
+        most.append(sum(ref() is not None for ref in outs))
+        assert sum(ref() is not None for ref in noise) <= 2
         done = forward(self, *arguments)  # type: ignore[arg-type]
-        alive.append(weakref.ref(done.outs[0]))
+        outs.append(weakref.ref(done.outs[0]))
+        noise.extend(weakref.ref(z) for z in done.noise[:1])
         return done
 
     monkeypatch.setattr(Net, "forward", watching)
-    scheme.learn(net, *DENSE.input(steps=24), StepwiseLoss(), rule, apply=lambda: None)
-    assert len(most) >= 8
+    held = []
+    for steps in (12, 24):
+        scheme.learn(net, *DENSE.input(steps=steps), StepwiseLoss(), rule, apply=lambda: None)
+        held.append(sum(t.untyped_storage().nbytes() for t in reachable(vars(rule))))
+    assert len(most) >= 12
     assert max(most) <= 2
+    assert held[0] == held[1]
 
 
 @each_scheme

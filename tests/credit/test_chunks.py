@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from helpers import (
@@ -15,10 +17,15 @@ from helpers import (
     each_main_rule,
     each_scheme,
     gradients,
+    remembered,
 )
+from response_settings import NETS, SETTINGS, made
+from torch import Tensor
 
+from aplysia.credit.contract import AbstractSpatial
 from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.temporal.through_time import ThroughTime
+from aplysia.nets.net import Input, Net
 
 STEPS = 11  # longer than one block of the scan
 
@@ -32,18 +39,50 @@ def test_chunks_of_1_2_and_all_steps_give_the_same_gradients(rule_name: str, sch
     case = CASES[case_name]
     net, (x, target) = case.net(), case.input(STEPS)
     assert_alive(net, x)
-    rule, loss = attach(rule_name, net), StepwiseLoss()
+    compare_chunks(net, attach(rule_name, net), scheme_name, x, target)
+
+
+def compare_chunks(net: Net, start: AbstractSpatial, scheme_name: str, x: Input, target: Tensor) -> None:
+    """Gradients, records and what the rule has learnt, for every way to cut a sequence."""
     made = []
     for chunk in (1, 2, STEPS):
         net.zero_grad()
-        record = SCHEMES[scheme_name](chunk=chunk).learn(net, x, target, loss, rule, apply=lambda: None)
-        made.append((gradients(net), record))
-    for got, record in made[1:]:
+        rule = copy.deepcopy(start)
+        scheme = SCHEMES[scheme_name](chunk=chunk)
+        record = scheme.learn(net, x, target, StepwiseLoss(), rule, apply=lambda: None)
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.0)
+        made.append((gradients(net, rule), record, remembered(rule), rule.after(net, optimiser, rule.step)))
+    for got, record, memory, cost in made[1:]:
         close(got, made[0][0])
         torch.testing.assert_close(record.logits, made[0][1].logits, rtol=1e-11, atol=1e-13)
         torch.testing.assert_close(record.loss, made[0][1].loss, rtol=1e-11, atol=1e-13)
         assert torch.equal(record.spikes, made[0][1].spikes)
         assert record.slots == made[0][1].slots
+        for name, tensor in memory.items():
+            torch.testing.assert_close(tensor, made[0][2][name], rtol=1e-10, atol=1e-13, equal_nan=True)
+        assert cost == made[0][3]
+
+
+@pytest.mark.parametrize(
+    ("setting", "scheme_name"),
+    [(s, list(SCHEMES)[(2 * n + shift) % len(SCHEMES)]) for n, s in enumerate(SETTINGS) for shift in (0, 3)],
+)
+def test_chunks_do_not_matter_to_noise_learnt_feedback_and_local_errors(setting: str, scheme_name: str) -> None:
+    """In the third batch, which is past the start; an odd number of steps, and chunks that cut antithetic pairs."""
+    case = NETS["dense"]
+    net, (x, target) = case.net(), case.input(STEPS)
+    assert_alive(net, x)
+    rule = made(setting, "dense")
+    rule.attach(net, seed=5)
+    scheme = SCHEMES[scheme_name]()
+    for step in range(2):
+        rule.begin(step)
+        scheme.learn(net, *case.input(STEPS, seed=1 + step), StepwiseLoss(), rule, apply=lambda: None)
+    for tensor in rule.tensors.values():
+        tensor.grad = None
+    rule.after(net, torch.optim.SGD(net.parameters(), lr=0.0), 1)
+    rule.begin(2)
+    compare_chunks(net, rule, scheme_name, x, target)
 
 
 @each_case
