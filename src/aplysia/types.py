@@ -54,6 +54,9 @@ class Claim(enum.Enum):
     FIXED_FEEDBACK = "the feedback tensors never change after attachment"
     UNLOCKED = "a hidden layer's error needs the output error only, not the layers in between"
     HIDDEN_FROZEN = "hidden weights get no gradient"
+    RESPONSE = (
+        "while data pass, hidden errors depend on the weights above through the output they cause, and in no other way"
+    )
     SECOND_PHASE = "the rule needs a phase of its own, beside the passes over data"
 
 

@@ -1,18 +1,25 @@
 """How each claim of a rule is measured. Every measure takes a maker of fresh rules and says whether the claim holds.
 
 NO_TRANSPORT    (a) learning: surrogate flat (so that downstream activity cannot gate an error), loss linear in the output
-                (so that the output error is fixed); replace every forward weight downstream of a hidden layer, after
-                attachment, by an unrelated one: that layer's update stays bit-identical. For every hidden layer.
-                (b) the same with an ordinary surrogate: the weights are swapped between forward and backward.
+                (so that the output error is fixed), all noise silenced; replace every forward weight downstream of a hidden
+                layer, after attachment, by an unrelated one: that layer's update stays bit-identical. For every hidden layer.
+                (b) the same with an ordinary surrogate, and with noise: the weights are swapped between forward and
+                backward, in two batches. The update stays, and so does all that the rule has learnt of these batches: its
+                tensors and their gradients. So given the same noise, outputs and errors the weights have no say.
                 (c) what happens after a step: two nets whose weights are unrelated but whose gradients are made equal,
                 and all noise silenced: the feedback they end up with is the same. (A mirror phase may learn weights from
                 the net's response to noise; with no noise nothing may get across. Weights copied at attachment are
                 taken out of the comparison, since the claim speaks of what comes after. A rule that copies now and then is
                 given the time to.)
+                A rule that begins with no feedback at all is measured as if it had learnt some.
 EXACT           gradients equal those of plain autograd, on weights that have changed since the attachment.
 FIXED_FEEDBACK  the rule's tensors, and the feedback it puts into the slots, are bit-identical after training steps, and
                 after as many more steps as the rule needs to come to a copy.
 UNLOCKED        as (a), and the feedback tensors of the other layers are replaced too: the update stays bit-identical.
+RESPONSE        flat surrogate, linear loss, noise; the weights above a layer are A or B, at rest, in two batches. The layer's
+                second update differs between A and B; where the forward pass meets B and the backward pass A, it is that of
+                B; and (a) holds. So it hangs on the weights, and only by what they make of noise in a forward pass (a rule
+                may have one of its own, a method called `response`, which meets B too).
 HIDDEN_FROZEN   hidden weights have no gradient and do not change over training steps.
 SECOND_PHASE    with the weights at rest and no gradients, `after` draws random numbers and moves the feedback by something
                 that depends on the forward weights, without an event of transport. (Neither new magnitudes nor a copy of
@@ -23,21 +30,38 @@ Each measure is sharp both ways: a rule that does not state a claim must fail it
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
 import torch
-from helpers import CASES, DENSE, Case, Trainer, assert_alive, gradients, learnt, parameters, plain_autograd
+from helpers import (
+    CASES,
+    DENSE,
+    Case,
+    Trainer,
+    assert_alive,
+    equal,
+    gradients,
+    learnt,
+    parameters,
+    plain_autograd,
+    remembered,
+    ripen,
+)
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractSpatial
+from aplysia.credit.contract import AbstractSpatial, AbstractTemporal
+from aplysia.credit.learned_feedback import MomentumFeedback
 from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.seen import AbstractLoss, Seen
 from aplysia.credit.temporal.through_time import ThroughTime
 from aplysia.credit.temporal.trace import Trace
+from aplysia.nets.layer import LayerState
 from aplysia.nets.net import Net, Pass
+from aplysia.nets.noise import NoiseSource
 from aplysia.neurons.integrator import Integrator
 from aplysia.ops.surrogate import Rectangle
 from aplysia.types import Claim, Cost
@@ -87,12 +111,15 @@ def _owner(key: str) -> str:
 
 
 def _update(net: Net, rule: AbstractSpatial, scheme: object, case: Case, layer: str) -> dict[str, Tensor]:
-    made = learnt(net, rule, scheme, *case.input(steps=4), LinearLoss())  # type: ignore[arg-type]
+    x, target = case.input(steps=4)
+    rule.begin(1)
+    with _silence():
+        made = learnt(net, rule, scheme, x, target, LinearLoss())  # type: ignore[arg-type]
     return {name: value for name, value in made.items() if name.startswith(f"{layer}.")}
 
 
 def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
 
 
 def _independent_of_layers_above(make: Make, *, feedback_too: bool) -> bool:
@@ -104,6 +131,7 @@ def _independent_of_layers_above(make: Make, *, feedback_too: bool) -> bool:
                     net, rule = case.net(), make()
                     assert_alive(net, case.input(steps=4)[0])
                     rule.attach(net, seed=5)
+                    ripen(rule)
                     if replaced:
                         for k, above in enumerate(net.all[n + 1 :]):
                             _unrelated(above.weight, 40 + k)
@@ -111,41 +139,103 @@ def _independent_of_layers_above(make: Make, *, feedback_too: bool) -> bool:
                             if feedback_too and _owner(key) != layer.name and tensor.is_floating_point():
                                 _unrelated(tensor, 80 + k)
                     made.append(_update(net, rule, scheme, case, layer.name))
-                    assert all(value.abs().max() > 0 for value in made[-1].values())
+                    # What lives on noise alone learns nothing without: any update at all would then be transport.
+                    alone = not made[-1] or hasattr(rule, "baseline")
+                    assert alone or all(value.abs().max() > 0 for value in made[-1].values())
                 if not _same(*made):
                     return False
     return True
 
 
+@contextmanager
+def _weights(net: Net, values: dict[str, Tensor]) -> Iterator[None]:
+    """Other weights for a while, in the same memory, so that whoever keeps them sees them change."""
+    kept = {layer.name: layer.weight.detach().clone() for layer in net.all}
+    try:
+        for layer in net.all:
+            layer.weight.data.copy_(values.get(layer.name, kept[layer.name]))
+        yield
+    finally:
+        for layer in net.all:
+            layer.weight.data.copy_(kept[layer.name])
+
+
+def _above(net: Net, place: int, seed: int) -> dict[str, Tensor]:
+    """Unrelated weights for the layers above a hidden one."""
+    made = {layer.name: layer.weight.detach().clone() for layer in net.all[place + 1 :]}
+    for k, weight in enumerate(made.values()):
+        _unrelated(weight, seed + k)
+    return made
+
+
+def _swapped(
+    case: Case, make: Make, place: int, scheme: AbstractTemporal, forward: int | None, backward: int | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Two batches with noise, weights at rest; those above a layer are unrelated ones (of these seeds) in each pass.
+
+    Returns:
+        the last update of the layer, and what the rule has learnt: its tensors and their gradients.
+    """
+    net, rule = case.net(), make()
+    assert_alive(net, case.input(steps=4)[0])
+    rule.attach(net, seed=5)
+    ripen(rule)
+    own = {layer.name: layer.weight.detach().clone() for layer in net.all}
+    going = own if forward is None else _above(net, place, forward)
+    coming = own if backward is None else _above(net, place, backward)
+
+    class Swapping(LinearLoss):
+        def error(self, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+            for layer in net.all:
+                layer.weight.data.copy_(coming.get(layer.name, own[layer.name]))
+            return super().error(out, target, steps)
+
+    # A forward pass of the rule's own meets the forward weights too.
+    response = getattr(rule, "response", None)
+    if response is not None:
+
+        def forwards(*arguments: object) -> Tensor:
+            with _weights(net, going):
+                return response(*arguments)
+
+        rule.response = forwards  # type: ignore[attr-defined]
+    for batch in (0, 1):
+        net.zero_grad(set_to_none=True)
+        rule.begin(batch)
+        with _weights(net, going):
+            scheme.learn(net, *case.input(steps=4, seed=batch), Swapping(), rule)
+    update = {k: v for k, v in gradients(net).items() if k.startswith(f"{case.net().hidden[place].name}.")}
+    learnt_too = {k: v for k, v in gradients(net, rule).items() if k.startswith("rule.")}
+    return update, remembered(rule) | learnt_too
+
+
 def _independent_of_a_swap(make: Make) -> bool:
     """Ordinary surrogates: forward weights above a layer are replaced once the forward pass has been."""
     for case in (dataclasses.replace(DENSE, text="F14-F12-F10-F4"), CONV):
-        for n, layer in enumerate(case.net().hidden):
-            made = []
-            for swapped in (False, True):
-                net, rule = case.net(), make()
-                x, _ = case.input(steps=4)
-                assert_alive(net, x)
-                rule.attach(net, seed=5)
-
-                class Swapping(LinearLoss):
-                    def error(self, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-                        if swapped:  # noqa: B023
-                            for k, above in enumerate(net.all[n + 1 :]):  # noqa: B023
-                                _unrelated(above.weight.data, 40 + k)
-                        return super().error(out, target, steps)
-
-                x, target = case.input(steps=4)
-                ThroughTime().learn(net, x, target, Swapping(), rule)
-                made.append({k: v for k, v in gradients(net).items() if k.startswith(f"{layer.name}.")})
-            if not _same(*made):
+        for place in range(len(case.net().hidden)):
+            whole = ThroughTime()
+            plain, swapped = (_swapped(case, make, place, whole, None, seed) for seed in (None, 40))
+            if not (_same(plain[0], swapped[0]) and _same(plain[1], swapped[1])):
                 return False
     return True
 
 
+def response(make: Make) -> bool:
+    case = LEARNING[0]
+    for scheme in (Trace(chunk=4), ThroughTime()):
+        for place in range(len(case.net().hidden)):
+            one, other, mixed = (
+                _swapped(case, make, place, scheme, *seeds)[0] for seeds in ((60, 60), (70, 70), (70, 60))
+            )
+            if _same(one, other) or not _same(mixed, other):
+                return False
+    # What a rule puts into a slot it reads while the forward pass runs; without noise that must show nothing either.
+    return _independent_of_layers_above(make, feedback_too=False)
+
+
 @contextmanager
 def _silence() -> Iterator[None]:
-    """No noise: every normal or uniform draw gives 0."""
+    """No noise: every normal or uniform draw gives 0, and so does every disturbance of a forward pass."""
 
     def zeros(*size: object, generator: object = None, **more: object) -> Tensor:
         return torch.zeros(*size, **more)  # type: ignore[arg-type]
@@ -153,7 +243,11 @@ def _silence() -> Iterator[None]:
     def zeros_like(like: Tensor, **more: object) -> Tensor:
         return torch.zeros_like(like)
 
+    def still(source: NoiseSource, name: str, start: int, steps: int, like: Tensor) -> Tensor:
+        return like.new_zeros(steps, *like.shape)
+
     with (
+        mock.patch.object(NoiseSource, "draw", still),
         mock.patch.object(torch, "randn", zeros),
         mock.patch.object(torch, "rand", zeros),
         mock.patch.object(torch, "randn_like", zeros_like),
@@ -163,13 +257,26 @@ def _silence() -> Iterator[None]:
 
 
 def probe(net: Net, rule: AbstractSpatial) -> list[Tensor]:
-    """The feedback as it is used: what is in the slots, and the errors seeded for a fixed output error."""
+    """The feedback as it is used: what is in the slots, and the errors seeded for fixed outputs and a fixed output error.
+
+    The rule is asked a copy, which learns nothing: what it is sent depends on what it knows, and on its noise of this step.
+    """
+    rule = copy.deepcopy(rule)
+    feedback = getattr(rule, "feedback", None)
+    if isinstance(feedback, MomentumFeedback):
+        rule.feedback = dataclasses.replace(feedback, freeze_after=0)  # type: ignore[attr-defined]
     with torch.no_grad():
         made = [rule.slot(layer, layer.effective_weight()) for layer in net.fed_back]
         outs = [torch.ones(2, 3, *layer.output_shape, dtype=torch.float64) for layer in net.all]
         error = torch.linspace(-1, 1, 2 * 3 * net.classes, dtype=torch.float64).view(2, 3, net.classes)
-        done = Pass(outs, [], torch.zeros(0), torch.zeros(0), [])
-        _, seeds = rule.roots(net, Seen(done, error, torch.zeros(3, dtype=torch.long), StepwiseLoss(), 2))
+        source = rule.noise_source
+        noise = (
+            [] if source is None else [source.draw(a.name, 0, 2, b[0]) for a, b in zip(net.hidden, outs, strict=False)]
+        )
+        done = Pass(outs, [LayerState() for _ in outs], torch.zeros(0), torch.zeros(0), noise)
+        # Labels of two kinds, so that losses differ.
+        seen = Seen(done, error, torch.tensor([0, 1, 1]), StepwiseLoss(), 2, source=source)
+        _, seeds = rule.planted(net, seen)
         return [t.clone() for t in (*made, *seeds) if t is not None]
 
 
@@ -185,6 +292,7 @@ def _nothing_crosses_afterwards(make: Make) -> bool:
     for seed in (3, 4):
         net, rule = DENSE.net(seed), make()
         rule.attach(net, seed=5)
+        ripen(rule)
         # A copy made at attachment is none of this claim's business: start both from the same feedback.
         twin = make()
         twin.attach(DENSE.net(3), seed=5)
@@ -299,6 +407,7 @@ MEASURES: dict[Claim, Callable[[Make], bool]] = {
     Claim.NO_TRANSPORT: no_transport,
     Claim.FIXED_FEEDBACK: fixed_feedback,
     Claim.UNLOCKED: unlocked,
+    Claim.RESPONSE: response,
     Claim.HIDDEN_FROZEN: hidden_frozen,
     Claim.SECOND_PHASE: second_phase,
 }

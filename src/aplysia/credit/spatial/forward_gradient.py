@@ -45,7 +45,7 @@ class ForwardGradient(AbstractSeeded):
         venue="arXiv 2212.07249",
         url="https://arxiv.org/abs/2212.07249",
     )
-    claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED})
+    claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED, Claim.RESPONSE})
     summary: ClassVar[str] = "feedback learnt from exact directional derivatives by momentum (noise-free bound)"
 
     law: AbstractLaw = field(default_factory=Gaussian)

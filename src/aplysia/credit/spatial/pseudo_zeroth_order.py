@@ -51,7 +51,7 @@ class PseudoZerothOrder(AbstractSeeded):
         venue="arXiv 2407.12516; ICLR 2026",
         url="https://arxiv.org/abs/2407.12516",
     )
-    claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED})
+    claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED, Claim.RESPONSE})
     summary: ClassVar[str] = "one noisy pass; feedback from the output learnt from the noise by momentum (OPZO)"
 
     noise: Noise = field(default_factory=Noise)

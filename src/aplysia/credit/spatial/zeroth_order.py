@@ -93,7 +93,7 @@ class ZerothOrder(AbstractSeeded):
         venue="Automatica 33",
         url="https://arxiv.org/abs/2407.12516",
     )
-    claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED})
+    claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED, Claim.RESPONSE})
     summary: ClassVar[str] = "the loss of a noisy pass times the noise (single-point zeroth order)"
 
     noise: Noise = field(default_factory=Noise)
