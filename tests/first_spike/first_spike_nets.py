@@ -8,9 +8,10 @@ from typing import Any
 
 import oracle_first_spike as by_hand
 import oracles
+import oracles_response
 import pytest
 import torch
-from helpers import RULES
+from helpers import RULES, gradients, oracle_local
 from oracle_first_spike import SpikeLayer, SpikeTimes
 from oracles import OracleLayer
 from torch import Tensor
@@ -161,9 +162,14 @@ def saturates(net: Net, x: Tensor) -> bool:
     )
 
 
-def attach(rule_name: str, net: Net, *, seed: int = 5) -> AbstractSpatial:
+def lives_on_steps(rule: AbstractSpatial) -> bool:
+    """Whether a rule needs noise from step to step, or surrogate derivatives: neither is there in spike times."""
+    return rule.noise.alpha > 0.0 or rule.slopes
+
+
+def attach(rule_name: str, net: Net, *, seed: int = 5, **settings: Any) -> AbstractSpatial:
     """The rule on the net, and then a change of the weights, so that no feedback equals them by chance."""
-    rule = RULES[rule_name]()
+    rule = RULES[rule_name](**settings)
     try:
         rule.attach(net, seed=seed)
     except PairError as refused:
@@ -181,14 +187,12 @@ def attach(rule_name: str, net: Net, *, seed: int = 5) -> AbstractSpatial:
 def learnt(
     net: Net, rule: AbstractSpatial, x: Tensor, target: Tensor, loss: AbstractLoss, **settings: Any
 ) -> dict[str, Tensor]:
+    """Gradients of the net and of what the rule has trained."""
     net.zero_grad(set_to_none=True)
+    for tensor in rule.parameters():
+        tensor.grad = None
     SpikeTime(**settings).learn(net, x, target, loss, rule)
-    return {
-        f"{layer.name}.{name}": p.grad.clone()
-        for layer in net.all
-        for name, p in layer.named_parameters()
-        if p.grad is not None
-    }
+    return gradients(net, rule)
 
 
 # --- to the oracle ---------------------------------------------------------------------------------------------------
@@ -226,10 +230,11 @@ def oracle_of(net: Net, rule: AbstractSpatial | None = None) -> tuple[list[Spike
             made.append(SpikeLayer(maps, "potential", window, read_at=window + late))
     if rule is None:
         return made, oracles.Symmetric(None, {}, _no_draw)
-    kind = type(rule).__name__
-    assert kind in oracles.RULES, f"rule {kind} has no oracle: write it out by hand in tests/oracles.py"
-    tensors = {name: t.clone() for name, t in rule.tensors.items() if name in {layer.name for layer in net.all}}
-    return made, oracles.RULES[kind](rule, tensors, _no_draw)
+    kind, by_name = type(rule).__name__, oracles.RULES | oracles_response.RULES
+    assert kind in by_name, f"rule {kind} has no oracle: write it out by hand in tests/oracles.py"
+    names = {layer.name for layer in net.all}
+    tensors = {n: t.detach().clone() for n, t in rule.tensors.items() if n in names or n.startswith("local/")}
+    return made, by_name[kind](rule, tensors, _no_draw, local=oracle_local(rule))
 
 
 def _no_draw(what: str, layer: OracleLayer, step: int) -> Tensor:

@@ -25,7 +25,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from oracles import OracleLayer, OracleRule, one_hot, pool_back, softmax
+from oracles import Moment, OracleLayer, OracleRule, Step, one_hot, pool_back, softmax
 from oracles import pool as average_pool
 from torch import Tensor
 
@@ -103,6 +103,12 @@ class SpikeLayer:
         if self.maps.conv is None:
             fired, drive = fired.flatten(1), drive.flatten(1)
         return stages, fired, drive
+
+    def moment(self, film: Film) -> Moment:
+        """The layer as a rule sees it: what it sends is earliness."""
+        fired = torch.isfinite(film.times) & (self.kind != "potential")
+        x = film.times if self.kind == "potential" else torch.where(fired, self.window - film.times, 0.0)
+        return Moment([], film.drive, x, None, x, x, pre=film.drive, sent=x)
 
     def forward(self, times: Tensor, weight: Tensor) -> Film:
         stages, m, t = self.pooled(times)
@@ -245,12 +251,16 @@ def learn(net: list[SpikeLayer], times: Tensor, target: Tensor, loss, rule: Orac
         by_earliness = error
     gradients: dict[str, Tensor] = {}
     by_time: Tensor | None = error
+    weights = {layer.name: layer.maps.effective() for layer in net}
+    moments = [layer.moment(film) for layer, film in zip(net, films, strict=True)]
+    rule.see([layer.maps for layer in net], Step(0, 1, moments, by_earliness, target, loss, weights))
     for n in reversed(range(len(net))):
         layer, film = net[n], films[n]
-        if rule.cuts and n < len(net) - 1:
+        if n < len(net) - 1:
             # What the rule plants is an error of the earliness, the opposite of an error of the time.
-            seed = rule.seed_error(layer.maps, by_earliness)
-            by_time = None if seed is None else -seed.view_as(film.times)
+            chained = None if by_time is None else -by_time
+            seed = rule.whole_error(layer.maps, 0, moments[n].out, by_earliness, chained)
+            by_time = None if seed is None else -seed
         if by_time is None:
             continue
         g, by_weight, by_bias = layer.backward(film, by_time)
@@ -259,5 +269,5 @@ def learn(net: list[SpikeLayer], times: Tensor, target: Tensor, loss, rule: Orac
             gradients[f"{layer.name}.bias"] = by_bias
         by_time = None
         if n > 0 and not rule.cuts:
-            by_time = layer.below(film, g, rule.feedback(layer.maps, layer.maps.effective()))
-    return Learnt(gradients, [film.times for film in films], value)
+            by_time = layer.below(film, g, rule.feedback(layer.maps, weights[layer.name]))
+    return Learnt(gradients | rule.take(), [film.times for film in films], value)

@@ -20,6 +20,7 @@ from first_spike_nets import (
     close,
     each_case,
     learnt,
+    lives_on_steps,
     oracle_learn,
     oracle_outs,
     outs,
@@ -28,8 +29,12 @@ from first_spike_nets import (
 from helpers import RULES
 from torch import Tensor
 
+from aplysia.credit.local import AbstractLocal, Fixed, Learnt, Readouts, Similarity
 from aplysia.credit.temporal.spike_time import SpikeTime
+from aplysia.errors import PairError
+from aplysia.nets.noise import AbstractSite, Activity, Comparator, Membrane, Noise
 from aplysia.neurons.windowed import Windowed
+from aplysia.train.learner import Learner
 
 
 @each_case
@@ -48,6 +53,8 @@ def pairs() -> list[Any]:
     """Every rule with every case; on all but two cases one variant of a rule that has many stands for the others."""
     few: dict[str, list[str]] = {}
     for name in RULES:
+        if lives_on_steps(RULES[name]()):
+            continue
         few.setdefault(name.split("-")[0], []).append(name)
     made = []
     for label, case in CASES.items():
@@ -70,6 +77,59 @@ def test_every_rule_gives_the_oracles_gradients(case: Case, rule_name: str) -> N
     close(learnt(net, rule, x, target, case.loss), want.gradients)
     record = SpikeTime().learn(net, x, target, case.loss, rule)
     assert math.isclose(float(record.loss), want.loss, rel_tol=1e-10)
+
+
+STEPPING = [name for name in RULES if lives_on_steps(RULES[name]())]
+
+
+def test_which_rules_live_on_steps() -> None:
+    assert {name.split("-")[0] for name in STEPPING} == {"PseudoZerothOrder", "ZerothOrder", "ForwardGradient"}
+
+
+@pytest.mark.parametrize("rule_name", STEPPING)
+@pytest.mark.parametrize("case_name", ["dense", "conv", "constant slope, dense, bias"])
+def test_rules_that_live_on_steps_are_refused_with_the_reason(case_name: str, rule_name: str) -> None:
+    net, rule = CASES[case_name].net(), RULES[rule_name]()
+    with pytest.raises(PairError, match=r"expected stepped neurons.*got \w+, a first-spike neuron; set .*neuron=lif"):
+        rule.attach(net, seed=0)
+    assert not rule.tensors
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(PairError, match="stepped neurons"):
+        Learner(net, rule=RULES[rule_name](), temporal=SpikeTime(), loss=CASES[case_name].loss, optimiser=optimiser)
+
+
+@pytest.mark.parametrize("site", [Activity(), Membrane(), Comparator()], ids=["activity", "membrane", "comparator"])
+@pytest.mark.parametrize("rule_name", ["Symmetric", "DirectKolenPollack", "LocalLoss"])
+def test_noise_is_refused_beside_any_rule(rule_name: str, site: AbstractSite) -> None:
+    rule = RULES[rule_name](noise=Noise(site=site))
+    with pytest.raises(PairError, match=r"spike time.*window.*set rule\.noise\.alpha=0"):
+        rule.attach(DENSE.net(), seed=0)
+
+
+LOCAL: dict[str, tuple[str, AbstractLocal]] = {
+    "local, similarity": ("LocalLoss", Similarity(weight=0.5)),
+    "local, learnt return": ("LocalLoss", Readouts(back=Learnt(), decay=0.1, cells=3)),
+    "local, fixed readouts": ("LocalLoss", Readouts(learns=False, back=Fixed())),
+    "bp, readouts": ("Symmetric", Readouts(weight=0.5)),
+    "dkp, similarity": ("DirectKolenPollack", Similarity()),
+}
+
+
+@pytest.mark.parametrize(
+    "case_name", ["dense, spiking readout", "conv, average pools, bias", "constant slope, conv, bias"]
+)
+@pytest.mark.parametrize("setting", list(LOCAL))
+def test_local_errors_are_the_oracles(case_name: str, setting: str) -> None:
+    case, (rule_name, local) = CASES[case_name], LOCAL[setting]
+    net, (x, target) = case.net(), case.input()
+    assert_fires(net, x)
+    rule = attach(rule_name, net, local=local)
+    want = oracle_learn(net, rule, x, target, case.loss)
+    close(learnt(net, rule, x, target, case.loss), want.gradients)
+    # and a weight that is off by one part in a thousand is seen
+    rule.local = replace(local, weight=1.001 * local.weight)  # type: ignore[attr-defined, call-arg, type-var]
+    with pytest.raises(AssertionError):
+        close(learnt(net, rule, x, target, case.loss), want.gradients)
 
 
 @pytest.mark.parametrize("case", [c for c in WINDOWED.values() if c.neuron.max_gain is not None])  # type: ignore[attr-defined]
