@@ -16,14 +16,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from aplysia.credit.learned_feedback import EveryStep as AllSteps
+from aplysia.credit.learned_feedback import MomentumFeedback, WarmUp
+from aplysia.credit.local import Learnt, Readouts
+from aplysia.credit.spatial.direct_kolen_pollack import DirectKolenPollack
+from aplysia.credit.spatial.forward_gradient import ForwardGradient
 from aplysia.credit.spatial.kolen_pollack import KolenPollack
+from aplysia.credit.spatial.pseudo_zeroth_order import PseudoZerothOrder
 from aplysia.credit.spatial.sign_symmetric import RedrawnMagnitude, SignSymmetric
 from aplysia.credit.spatial.weight_mirror import WeightMirror
+from aplysia.credit.spatial.zeroth_order import RunningBaseline, ZerothOrder
 from aplysia.credit.temporal.online import EveryStep
 from aplysia.credit.temporal.trace import Trace
 from aplysia.data.augment import RandomCrop
 from aplysia.data.encode import Poisson
 from aplysia.errors import RunError, TrainingError
+from aplysia.nets.noise import Comparator, Fading, Membrane, Noise, Rademacher
 from aplysia.neurons.lif import LIF
 from aplysia.recipes import find
 from aplysia.train.folder import RunFolder
@@ -33,6 +41,7 @@ from aplysia.train.recipe import Recipe
 from aplysia.train.run import Interrupted, Run
 
 CPU = torch.device("cpu")
+STEPWISE = MomentumFeedback(momentum=0.999, update=AllSteps())
 
 
 def small(**changes: object) -> Recipe:
@@ -49,6 +58,15 @@ def small(**changes: object) -> Recipe:
         optimiser=Adam(),
     )
     return replace(base, **changes)
+
+
+def everything() -> PseudoZerothOrder:
+    """A rule with all there is to remember: feedback, what waits to enter it, a classifier, readouts and their feedback."""
+    return PseudoZerothOrder(
+        noise=Noise(alpha=0.3, law=Rademacher(), site=Comparator(), amount=Fading(half_life=5)),
+        intermediate=("dense1",),
+        local=Readouts(weight=0.3, back=Learnt(), decay=1e-3),
+    )
 
 
 def execute(recipe: Recipe, path: Path, *, resume: bool = False) -> dict:
@@ -129,8 +147,27 @@ def test_ctrl_c_saves_in_mid_epoch_and_a_resumed_run_ends_bit_for_bit_the_same(t
             "optimiser": SGD(lr=0.1),
             "temporal": Trace(update=EveryStep()),
         },
+        {
+            "rule": everything(),
+        },
+        {
+            "rule": PseudoZerothOrder(feedback=STEPWISE),
+            "temporal": Trace(update=EveryStep()),
+            "optimiser": SGD(lr=0.01),
+        },
+        {"rule": ZerothOrder(baseline=RunningBaseline(), noise=Noise(site=Membrane())), "steps": 3},
+        {"rule": ForwardGradient(feedback=MomentumFeedback(start=WarmUp(batches=5), freeze_after=30))},
+        {"rule": DirectKolenPollack(noise=Noise(traced=False)), "optimiser": SGD(lr=0.05, momentum=0.9)},
     ],
-    ids=["kolen_pollack", "redrawn signs, every step"],
+    ids=[
+        "kolen_pollack",
+        "redrawn signs, every step",
+        "opzo, classifier, readouts, adam",
+        "opzo, every step",
+        "zo, running baseline, odd steps",
+        "forward gradient, warm-up, freezing",
+        "dkp, noise, momentum",
+    ],
 )
 def test_rules_with_a_memory_resume_bit_for_bit(tmp_path: Path, changes: dict) -> None:
     recipe = small(epochs=2, **changes)
@@ -139,6 +176,15 @@ def test_rules_with_a_memory_resume_bit_for_bit(tmp_path: Path, changes: dict) -
         Run(recipe, RunFolder.create(tmp_path / "cut", resume=False), CPU, progress=_StopAfter(2, 25)).execute()
     execute(recipe, tmp_path / "cut", resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert numbers(tmp_path / "whole") == numbers(tmp_path / "cut")
+    # What the rule and the optimiser remember is in the last checkpoint, and the same too.
+    whole, cut = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    for name, tensor in whole.items():
+        if not name.startswith("tally/"):
+            torch.testing.assert_close(cut[name], tensor, rtol=0, atol=0, equal_nan=True)
+    rates = numbers(tmp_path / "whole")[-1]["rates"]
+    assert all(0.005 < rate < 0.95 for rate in rates.values())
 
 
 def test_a_run_killed_by_sigkill_again_and_again_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
@@ -152,9 +198,9 @@ def test_a_run_killed_by_sigkill_again_and_again_ends_bit_for_bit_the_same(tmp_p
         "import test_run\n"
         "from aplysia.train import run\n"
         "run._INSIDE = run._BETWEEN = 0.0\n"
-        "test_run.execute(test_run.small(epochs=2), Path(sys.argv[2]), resume=True)\n"
+        "test_run.execute(test_run.small(epochs=2, rule=test_run.everything()), Path(sys.argv[2]), resume=True)\n"
     )
-    execute(small(epochs=2), tmp_path / "whole")
+    execute(small(epochs=2, rule=everything()), tmp_path / "whole")
     command = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "cut")]
     draw, kills = random.Random(0), 0
     checkpoint = tmp_path / "cut" / "checkpoint.safetensors"
