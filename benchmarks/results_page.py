@@ -57,6 +57,9 @@ def exported_table(folder: Path) -> list[str]:
     if (folder / "alignment.svg").exists():
         place = (folder / "alignment.svg").relative_to(ROOT).as_posix()
         lines += ["", f"![gradient cosine with backpropagation per layer over steps: {folder.name}](../{place})"]
+    if (folder / "dynamics.svg").exists():
+        place = (folder / "dynamics.svg").relative_to(ROOT).as_posix()
+        lines += ["", f"![accuracy over epochs: {folder.name}](../{place})"]
     settings = [f"--set {text}" for text in json.loads((folder / "table.json").read_text())["settings"]]
     words = ["aplysia table", folder.name, *settings, "--show --out", folder.relative_to(ROOT).as_posix()]
     return [*lines, "", f"`{' '.join(words)}` prints it."]

@@ -19,6 +19,7 @@ from aplysia.grid.pool import train_cells
 from aplysia.grid.worker import Answer
 from aplysia.report.alignment import write_alignment
 from aplysia.report.cells import Cell, Found, cell, read
+from aplysia.report.dynamics import write_dynamics
 from aplysia.report.files import export, write_report
 from aplysia.report.measure import Report, measure
 from aplysia.report.render import columns, footnotes, lines
@@ -98,7 +99,7 @@ def make(request: Request) -> int:
         found = read(table, out)
         shown = _shown(table, rows, found, failed)
         report = measure(table, found, rows=shown, wanted=seeds, failed=failed)
-        written = write_report(report, out) + write_alignment(table, out, out)
+        written = write_report(report, out) + write_alignment(table, out, out) + write_dynamics(table, out, out)
     code = _finish(request, report, found, out, None)
     print(f"\nwritten: {', '.join(str(out / name) for name in written)}")
     if not through:

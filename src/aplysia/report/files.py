@@ -9,6 +9,7 @@ from typing import Any
 from aplysia.errors import RunError
 from aplysia.report.alignment import write_alignment
 from aplysia.report.cells import Found, cell, read
+from aplysia.report.dynamics import write_dynamics
 from aplysia.report.measure import Report, as_json, measure
 from aplysia.report.picture import figure_html, figure_svg
 from aplysia.report.render import markdown
@@ -59,6 +60,7 @@ def export(table: Table, found: Found, source: Path, target: Path, seeds: tuple[
     report = measure(table, read(table, target))
     write_report(report, target, html=False)
     write_alignment(table, source, target)
+    write_dynamics(table, source, target)
     return report
 
 
