@@ -13,8 +13,10 @@ from response_settings import LONE, MEMBRANE, NETS, SETTINGS, STEPS, fast, made
 
 from aplysia.credit.learned_feedback import EveryStep, Random, WarmUp
 from aplysia.credit.local import Readouts
-from aplysia.credit.loss import StepwiseLoss
+from aplysia.credit.loss import MeanOutputLoss, StepwiseLoss
 from aplysia.credit.spatial.zeroth_order import NoBaseline
+from aplysia.errors import PairError
+from aplysia.train.learner import Learner
 
 
 def pairs() -> list[Any]:
@@ -102,6 +104,24 @@ def test_training_equals_the_oracle(setting: str, net: str, scheme_name: str) ->
     assert all(
         (moved[f"rule.{n}"].max() > 1e-7) == (id(t) in trained) for n, t in rule.tensors.items() if "local/" in n
     )
+
+
+def test_a_loss_known_only_at_the_end_is_refused_where_steps_are_learnt_from() -> None:
+    """With chunks a classifier would else be given the loss of a part of the mean: another number for every chunk."""
+    for rule, fits in (
+        (made("opzo, classifier below", "dense"), False),
+        (made("opzo, membrane", "dense"), True),
+        (made("zo", "dense"), False),
+    ):
+        net = NETS["dense"].net()
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+        parts: dict[str, Any] = {"temporal": SCHEMES["ThroughTime"](chunk=2), "loss": MeanOutputLoss()}
+        if fits:
+            Learner(net, rule=rule, optimiser=optimiser, **parts)
+            continue
+        with pytest.raises(PairError, match=r"a sum over steps.*MeanOutputLoss.*set loss=stepwise"):
+            Learner(net, rule=rule, optimiser=optimiser, **parts)
+        assert not rule.tensors
 
 
 PLANTED: dict[str, tuple[str, dict[str, Any]]] = {
