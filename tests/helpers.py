@@ -405,7 +405,7 @@ def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracl
     def draw(what: str, layer: OracleLayer, step: int) -> Tensor:
         if what.startswith("direction "):
             _, t, shape = what.split(" ", 2)
-            source = generator("cpu", rule.seed, "noise", layer.name, step, t)
+            source = generator("cpu", rule.seed, "directions", layer.name, step, t)
             return rule.law.draw(literal_eval(shape), source, torch.empty((), dtype=torch.float64))  # type: ignore[attr-defined]
         source = generator("cpu", rule.seed, what, layer.name, step)
         if what == "transport":

@@ -77,9 +77,12 @@ class RunningFeedback:
             [m.out.shape for m in step.moments],
         )
         every_step = type(self.settings.update).__name__ == "EveryStep"
-        due = learns and (every_step or (step.t == 0 and batch > 0))
+        waits = not every_step and bool(self.tensors["gathered"])
+        due = learns if every_step else waits and step.t == 0
         if due:
             self.tensors["updates"] = self.tensors["updates"] + 1
+        if not every_step:
+            self.tensors["gathered"] = torch.tensor(int(learns or (waits and not due)))
         found = {}
         for n, name in enumerate(names):
             sample = self.project(d[n]).T @ self.gather(z[n]) / len(d[n]) if learns else None
@@ -87,6 +90,8 @@ class RunningFeedback:
             if due:
                 new = sample if every_step else self.tensors[waiting]
                 self.tensors[name] = keep * self.tensors[name] + (1.0 - keep) * new
+                if not every_step:
+                    self.tensors[waiting] = torch.zeros_like(new)
             if learns and not every_step:
                 before = torch.zeros_like(sample) if step.t == 0 else self.tensors[waiting]
                 self.tensors[waiting] = before + sample / step.steps

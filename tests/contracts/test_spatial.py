@@ -325,14 +325,14 @@ def test_costs_are_exact_counts(rule_name: str, case_name: str) -> None:
     rule = attach(rule_name, net)
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
     if Claim.RESPONSE in rule.claims:
-        assert rule.after(net, optimiser, 0) == Cost()  # nothing has been drawn
+        assert rule.upkeep(net, optimiser, 0) == Cost()  # nothing has been drawn
         Trace(chunk=2).learn(net, *CASES[case_name].input(steps=7, batch=3), StepwiseLoss(), rule)
-    cost = rule.after(net, optimiser, 0)
+    cost = rule.upkeep(net, optimiser, 0)
     if rule_name.startswith("FrozenBackprop"):
         if rule_name != "FrozenBackprop-Whole":
             return  # the counts of each scheme, timing and link: tests/credit/test_frozen.py
         assert cost == Cost()
-        cost = rule.after(net, optimiser, 1)
+        cost = rule.upkeep(net, optimiser, 1)
     want = {
         "Symmetric": Cost(events=1, words=words, bits=64 * words, writes=words),
         "FrozenBackprop-Whole": Cost(events=1, words=words, bits=64 * words, writes=words),

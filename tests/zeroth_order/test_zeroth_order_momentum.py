@@ -20,6 +20,7 @@ from aplysia.credit.learned_feedback import EverySequence, MomentumFeedback, Ran
 from aplysia.credit.spatial.pseudo_zeroth_order import PseudoZerothOrder
 from aplysia.nets.net import Net
 from aplysia.nets.noise import Noise
+from aplysia.nets.zoo import build
 from aplysia.types import Held
 
 ALPHA, BATCH = 0.3, 8
@@ -173,3 +174,20 @@ def test_without_the_division_feedback_is_alpha_times_the_jacobian() -> None:
     plain.scaled = False
     found = [feedback_over_time(net, rule, Held(x.value, 30))["dense1"] for rule in (plain, scaled)]
     torch.testing.assert_close(found[0], found[1] * ALPHA, rtol=1e-10, atol=1e-12)
+
+
+def test_what_the_last_sequence_before_freezing_gathered_comes_into_force() -> None:
+    """`freeze_after=1` with an M updated once a sequence: the first sequence is learnt from, and nothing after it."""
+    feedback = MomentumFeedback(momentum=0.5, freeze_after=1)
+    net = build("F6-F3", (4,)).double()
+    tensors = feedback.tensors(net, 3, seed=0)
+    seen = []
+    for step in range(4):
+        source = torch.Generator().manual_seed(step)
+        z, d = (torch.randn(2, 5, n, generator=source, dtype=torch.float64) for n in (6, 3))
+        feedback.run(tensors, net.hidden, [z], [d], [torch.zeros_like(d)], step=step, steps=2, first=True)
+        seen.append((tensors["dense1"].clone(), int(tensors["updates"]), d, z))
+    assert not seen[0][0].any()
+    want = 0.5 * torch.einsum("kbm,kbn->mn", seen[0][2], seen[0][3]) / 10
+    torch.testing.assert_close(seen[1][0], want)
+    assert all(torch.equal(m, seen[1][0]) and updates == 1 for m, updates, _, _ in seen[1:])

@@ -82,6 +82,7 @@ class AbstractSpatial(ABC):
     _attached: bool = field(init=False, repr=False, compare=False, default=False)
     seed: int = field(init=False, repr=False, compare=False, default=0)
     step: int = field(init=False, repr=False, compare=False, default=0)
+    _drawn: int = field(init=False, repr=False, compare=False, default=0)
 
     def attach(self, net: Net, *, seed: int) -> None:
         """Take charge of a net: make the feedback tensors.
@@ -121,12 +122,19 @@ class AbstractSpatial(ABC):
         """Whether the rule looks at the neurons' surrogate derivatives."""
         return False
 
+    def upkeep(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
+        """`after`, and what the noise since the last time has cost."""
+        cost = self.after(net, optimiser, step) + Cost(random_numbers=self._drawn)
+        self._drawn = 0
+        return cost
+
     def parameters(self) -> list[Tensor]:
         """Those of its tensors that the optimiser is to train beside the net's parameters."""
         return [tensor for tensor in self.tensors.values() if tensor.requires_grad]
 
     def planted(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
         """`roots`, and the local errors."""
+        self._drawn += seen.drawn
         tensors, seeds = self.roots(net, seen)
         own = {name.removeprefix(_LOCAL): t for name, t in self.tensors.items() if name.startswith(_LOCAL)}
         for out, seed in zip(seen.outs[:-1], self.local.seeds(net, seen, own, self.seed), strict=True):

@@ -27,6 +27,8 @@ from aplysia.nets.net import Net
 from aplysia.rng import generator
 
 _UPDATES, _PENDING, _PROJECTION = "updates", "pending/", "projection"
+# Whether a sequence has been gathered that is not in force yet.
+_GATHERED = "gathered"
 
 
 class AbstractForm(ABC):
@@ -300,6 +302,8 @@ class MomentumFeedback:
     def tensors(self, net: Net, classes: int, seed: int) -> dict[str, Tensor]:
         """M of each hidden layer under its name, and what else has to be remembered."""
         made: dict[str, Tensor] = {_UPDATES: torch.zeros((), dtype=torch.int64)}
+        if not self.update.every_step:
+            made[_GATHERED] = torch.zeros((), dtype=torch.int64)
         rank = self.form.rank(classes)
         for layer in net.hidden:
             self.form.check(layer)
@@ -315,7 +319,7 @@ class MomentumFeedback:
 
     def memory_words(self, tensors: dict[str, Tensor]) -> int:
         """Numbers that have to be remembered for it."""
-        return sum(tensor.numel() for name, tensor in tensors.items() if name != _UPDATES)
+        return sum(tensor.numel() for name, tensor in tensors.items() if name not in (_UPDATES, _GATHERED))
 
     def written(self, tensors: dict[str, Tensor], layers: list[Layer], *, step: int, chunk: int, last: bool) -> int:
         """Weights of M written over a chunk of this many steps, the last one of its sequence or not."""
@@ -413,15 +417,16 @@ class MomentumFeedback:
         steps: int,
         first: bool,
     ) -> dict[str, Tensor | None]:
-        if first and samples:
+        if first and int(tensors[_GATHERED]):
             # What the sequence before has gathered comes into force now, so that no error depends on where a chunk ends.
-            if step > 0:
-                tensors[_UPDATES] += 1
+            tensors[_UPDATES] += 1
+            tensors[_GATHERED].zero_()
             for layer in layers:
                 pending = tensors[_PENDING + layer.name]
-                if step > 0:
-                    tensors[layer.name].lerp_(pending, 1.0 - self.momentum)
+                tensors[layer.name].lerp_(pending, 1.0 - self.momentum)
                 pending.zero_()
+        if samples:
+            tensors[_GATHERED].fill_(1)
         correction = self._correction(tensors)
         for layer in layers if samples else []:
             z, d = samples[layer.name]

@@ -88,6 +88,15 @@ class Seen:
         return torch.add(out, self.done.noise[place], alpha=noise_amplitude(net.hidden[place], self.source))
 
     @property
+    def drawn(self) -> int:
+        """Random numbers that the chunk's noise took; those of a pair of steps count where the pair begins."""
+        if self.source is None:
+            return 0
+        size, end = 2 if self.source.noise.antithetic else 1, self.start + len(self.error)
+        draws = -(-end // size) - -(-self.start // size)
+        return draws * sum(z[0].numel() for z in self.done.noise)
+
+    @property
     def last(self) -> bool:
         """Whether the sequence ends with this chunk."""
         return self.start + len(self.error) >= self.steps

@@ -89,7 +89,7 @@ class Learner:
         """Tell the rule that the optimiser has stepped; clears the gradients."""
         if self.before_upkeep is not None:
             self.before_upkeep()
-        cost = self.rule.after(self.net, self.optimiser, self.steps)
+        cost = self.rule.upkeep(self.net, self.optimiser, self.steps)
         self.cost += cost
         self.steps += 1
         self.optimiser.zero_grad(set_to_none=True)

@@ -52,7 +52,6 @@ class ForwardGradient(AbstractSeeded):
     feedback: MomentumFeedback = field(default_factory=MomentumFeedback)
 
     _errors: dict[str, Tensor | None] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _drawn: int = field(init=False, repr=False, compare=False, default=0)
     _written: int = field(init=False, repr=False, compare=False, default=0)
 
     def check_net(self, net: Net) -> None:
@@ -72,7 +71,7 @@ class ForwardGradient(AbstractSeeded):
         return self.feedback.tensors(net, net.classes, self.seed)
 
     def observe(self, net: Net, seen: Seen) -> None:
-        source = NoiseSource(Noise(alpha=1.0, law=self.law, antithetic=False), self.seed, self.step)
+        source = NoiseSource(Noise(alpha=1.0, law=self.law, antithetic=False), self.seed, self.step, "directions")
         learns, directions, answers = self.feedback.learns(self.step), [], []
         if learns:
             for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):
@@ -113,8 +112,8 @@ class ForwardGradient(AbstractSeeded):
         return None if found is None else found.to(out.dtype)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
-        cost = Cost(writes=self._written, random_numbers=self._drawn)
-        self._drawn = self._written = 0
+        cost = Cost(writes=self._written)
+        self._written = 0
         return cost
 
     def memory_words(self, net: Net) -> int:

@@ -60,7 +60,6 @@ class PseudoZerothOrder(AbstractSeeded):
     intermediate: tuple[str, ...] = ()
 
     _errors: dict[str, Tensor | None] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _drawn: int = field(init=False, repr=False, compare=False, default=0)
     _written: int = field(init=False, repr=False, compare=False, default=0)
 
     def check_net(self, net: Net) -> None:
@@ -126,7 +125,10 @@ class PseudoZerothOrder(AbstractSeeded):
         for name, exact in own.items():
             rest = self._errors[name]
             self._errors[name] = exact if rest is None else rest + exact
-        self._count(net, seen)
+        if seen.done.noise:
+            self._written += self.feedback.written(
+                self.tensors, net.hidden, step=self.step, chunk=len(seen.error), last=seen.last
+            )
 
     def _classify(self, net: Net, seen: Seen, place: int) -> tuple[Tensor, Tensor, Tensor]:
         """Output and error of a hidden layer's classifier, and that error at the layer itself; trains the classifier."""
@@ -138,22 +140,13 @@ class PseudoZerothOrder(AbstractSeeded):
         classifier.grad = update if classifier.grad is None else classifier.grad + update
         return answer, error, (error @ classifier.detach()).view_as(seen.outs[place])
 
-    def _count(self, net: Net, seen: Seen) -> None:
-        if seen.source is None:
-            return
-        samples, steps = len(seen.target), len(seen.error)
-        size = 2 if self.noise.antithetic else 1
-        pairs = -(-(seen.start + steps) // size) - -(-seen.start // size)
-        self._drawn += pairs * samples * sum(layer.units for layer in net.hidden)
-        self._written += self.feedback.written(self.tensors, net.hidden, step=self.step, chunk=steps, last=seen.last)
-
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         found = self._errors[layer.name]
         return None if found is None else found.to(out.dtype)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
-        cost = Cost(writes=self._written, random_numbers=self._drawn)
-        self._drawn = self._written = 0
+        cost = Cost(writes=self._written)
+        self._written = 0
         return cost
 
     def memory_words(self, net: Net) -> int:

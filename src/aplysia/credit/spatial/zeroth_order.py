@@ -22,7 +22,7 @@ from aplysia.errors import PairError, RecipeError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, noise_amplitude
 from aplysia.nets.noise import Noise
-from aplysia.types import Claim, Cost, Paper
+from aplysia.types import Claim, Paper
 
 _MEAN = "baseline"
 
@@ -101,7 +101,6 @@ class ZerothOrder(AbstractSeeded):
     scale: float = 0.02
 
     _errors: dict[str, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _drawn: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         if self.noise.alpha == 0.0:
@@ -134,14 +133,6 @@ class ZerothOrder(AbstractSeeded):
         for layer, z in zip(net.hidden, seen.done.noise, strict=True):
             factor = gap / noise_amplitude(layer, seen.source)
             self._errors[layer.name] = z * factor.view(*factor.shape, *[1] * (z.ndim - 2))
-        size = 2 if self.noise.antithetic else 1
-        pairs = -(-(seen.start + len(gap)) // size) - -(-seen.start // size)
-        self._drawn += pairs * len(seen.target) * sum(layer.units for layer in net.hidden)
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         return self._errors[layer.name]
-
-    def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
-        cost = Cost(random_numbers=self._drawn)
-        self._drawn = 0
-        return cost
