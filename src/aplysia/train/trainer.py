@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -179,13 +179,15 @@ def evaluate(
     """Loss of the mean output, accuracy and firing rates on a loader; encoder noise depends on the seed alone.
 
     Args:
-        noisy: whether the layers are disturbed as in training, at its last α.
+        noisy: whether the layers are disturbed as in training, at its last α, but each step by itself: antithetic pairs would
+            cancel in the mean output.
     """
     net = learner.net
+    noise = replace(learner.rule.noise, antithetic=False)
     tally = Tally.empty(net)
     for number, (images, labels) in enumerate(loader.batches(0)):
         x = encoder(images, steps, generator(images.device, seed, "evaluate", number))
-        source = NoiseSource(learner.rule.noise, seed, learner.steps, f"evaluate/{number}") if noisy else None
+        source = NoiseSource(noise, seed, learner.steps, f"evaluate/{number}") if noisy else None
         logits, spikes = net.predict(x, noise=source)
         loss = learner.loss.of_logits(logits, labels)
         slots = [steps * len(labels) * layer.units for layer in net.all]
