@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -22,6 +24,8 @@ from aplysia.nets.zoo import build, conv, mlp, parse
         ("4C3-8C3g2-F5", (2, 6, 6), [(4, 6, 6), (8, 6, 6), (5,)], [(4, 2, 3, 3), (8, 2, 3, 3), (5, 288)]),
         ("4C2-F5", (2, 6, 6), [(4, 7, 7), (5,)], [(4, 2, 2, 2), (5, 196)]),
         ("A2-A2-F5", (2, 8, 8), [(5,)], [(5, 8)]),
+        ("8C3-AG-F10", (3, 8, 6), [(8, 8, 6), (10,)], [(8, 3, 3, 3), (10, 8)]),
+        ("8C3-P2-AG-F10", (3, 9, 7), [(8, 9, 7), (10,)], [(8, 3, 3, 3), (10, 8)]),
     ],
 )
 def test_a_text_makes_these_shapes(text: str, input_shape: tuple, shapes: list, weights: list) -> None:
@@ -68,6 +72,12 @@ def test_a_text_makes_these_shapes(text: str, input_shape: tuple, shapes: list, 
         "8C99p0-F10",
         "8C3-A99-F10",
         "A2-A2-A2-A2-A2-F10",
+        "AG-8C3p0-F10",
+        "F10-AG-F10",
+        "8C3-AG",
+        "8C3-PG-F10",
+        "8C3-A-F10",
+        "8C3-AG2-F10",
         "F10\n",
     ],
 )
@@ -80,7 +90,26 @@ def test_a_text_that_means_nothing_is_refused_in_one_sentence(text: str) -> None
     assert said.endswith(".")
 
 
-@pytest.mark.parametrize("text", ["8C3-F10", "A2-F10"])
+@pytest.mark.parametrize("size", [(32, 32), (48, 48), (28, 28)])
+def test_the_nine_layers_of_the_ottt_line_fit_any_image(size: tuple[int, int]) -> None:
+    net = build("64C3-128C3-A2-256C3-256C3-A2-512C3-512C3-A2-512C3-512C3-AG-F10", (3, *size))
+    channels = [3, 64, 128, 256, 256, 512, 512, 512, 512]
+    assert len(net.all) == 9
+    by_hand = sum(9 * a * b + b for a, b in pairwise(channels)) + 512 * 10 + 10
+    assert sum(p.numel() for p in net.parameters()) == by_hand
+    assert net.all[-2].output_shape == (512, size[0] // 8, size[1] // 8)
+
+
+def test_a_pool_over_the_whole_image_is_its_mean() -> None:
+    net = build("4C3-AG-F3", (2, 5, 7)).double()
+    x = 3 * torch.rand(4, 2, 2, 5, 7, dtype=torch.float64)
+    done = net(x)
+    assert 0.02 < float(done.outs[0].detach().mean()) < 0.98
+    mean = done.outs[0].mean((-2, -1))
+    torch.testing.assert_close(done.outs[-1], mean @ net.readout.weight.t() + net.readout.bias)
+
+
+@pytest.mark.parametrize("text", ["8C3-F10", "A2-F10", "AG-F10"])
 def test_images_are_needed_for_pools_and_convolutions(text: str) -> None:
     with pytest.raises(RecipeError, match="images"):
         build(text, (64,))

@@ -27,12 +27,12 @@ _UNIT = Law(0.0, 1.0)
 
 @dataclass(frozen=True)
 class AveragePool:
-    """Mean over k × k windows."""
+    """Mean over k × k windows; None: over the whole image."""
 
-    size: int
+    size: int | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.size)
+        return F.avg_pool2d(x, (x.shape[-2], x.shape[-1]) if self.size is None else self.size)
 
 
 @dataclass(frozen=True)

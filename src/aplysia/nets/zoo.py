@@ -4,6 +4,7 @@
 
 nCk    convolution, n channels, k × k, stride 1, padding k//2; suffixes change that: `64C3s2p0g2` (stride, padding, groups)
 A2 P2  average or max pool over 2 × 2, in front of the layer that follows
+AG     average pool over the whole image, one number a channel
 Fn     fully connected, n units; the last token must be an F and is the readout
 """
 
@@ -24,7 +25,7 @@ from aplysia.neurons.potential import Potential
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
 
 _TOKEN = re.compile(
-    r"(?:(?P<channels>\d+)C(?P<kernel>\d+)(?P<options>(?:[spg]\d+)*)|(?P<pool>[AP])(?P<size>\d+)|F(?P<units>\d+))"
+    r"(?:(?P<channels>\d+)C(?P<kernel>\d+)(?P<options>(?:[spg]\d+)*)|(?P<whole>AG)|(?P<pool>[AP])(?P<size>\d+)|F(?P<units>\d+))"
 )
 
 
@@ -42,7 +43,7 @@ def _problem(text: str, got: str, expected: str = "a text such as 64C3-A2-F10") 
         f"net '{text}'",
         expected=expected,
         got=got,
-        fix="write nCk for convolutions, A2 or P2 for pools, Fn for dense layers",
+        fix="write nCk for convolutions, A2, P2 or AG for pools, Fn for dense layers",
     )
 
 
@@ -54,10 +55,13 @@ def parse(text: str) -> list[_Spec]:
         match = _TOKEN.fullmatch(token)
         if match is None:
             raise _problem(text, f"'{token}'")
-        if match["pool"]:
+        if match["pool"] or match["whole"]:
             if specs and specs[-1].kernel is None:
                 raise _problem(text, f"pool '{token}' behind a dense layer", "pools before the first dense layer only")
-            pools.append((AveragePool if match["pool"] == "A" else MaxPool)(int(match["size"])))
+            if match["whole"]:
+                pools.append(AveragePool(None))
+            else:
+                pools.append((AveragePool if match["pool"] == "A" else MaxPool)(int(match["size"])))
             continue
         if match["units"]:
             specs.append(_Spec(token, tuple(pools), int(match["units"]), None, {}))
@@ -84,7 +88,7 @@ def _synapse_shape(text: str, spec: _Spec, shape: tuple[int, ...]) -> tuple[Abst
     """Geometry and weight shape for an input of `shape` (before pooling)."""
     if len(shape) == 3:
         for pool in spec.pools:
-            shape = (shape[0], shape[1] // pool.size, shape[2] // pool.size)
+            shape = (shape[0], *(1 if pool.size is None else n // pool.size for n in shape[1:]))
     elif spec.pools or spec.kernel is not None:
         raise _problem(text, f"input of shape {shape} at '{spec.token}'", "images [C, H, W] for pools and convolutions")
     if math.prod(shape) == 0:
