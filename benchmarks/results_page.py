@@ -41,7 +41,7 @@ def accuracy_table(folder: Path) -> list[str]:
     run = example["run"]
     lines += [
         "",
-        f"{example['data']}, {example['epochs']} epochs, neuron `{example['neuron']}`, time `{example['temporal']}`, "
+        f"{example['data']}{', net `' + example['net'] + '`' if 'net' in example else ''}, {example['epochs']} epochs, neuron `{example['neuron']}`, time `{example['temporal']}`, "
         f"{example['parameters']:,} parameters; torch {run['torch']} on {run['device_name']} ({run['threads']} thread(s))."
         + (f" Caveat: {run['caveat']}." if run.get("caveat") else ""),
     ]
