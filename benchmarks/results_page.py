@@ -39,9 +39,10 @@ def accuracy_table(folder: Path) -> list[str]:
         lines.append(f"| `{rule}` | {statistics.mean(found):.2f} {spread} ({len(found)}) | {moved:g} | {seeds} |")
     example = next(iter(runs.values()))[0]
     run = example["run"]
+    net = f", net `{example['net']}`" if "net" in example else ""
     lines += [
         "",
-        f"{example['data']}{', net `' + example['net'] + '`' if 'net' in example else ''}, {example['epochs']} epochs, neuron `{example['neuron']}`, time `{example['temporal']}`, "
+        f"{example['data']}{net}, {example['epochs']} epochs, neuron `{example['neuron']}`, time `{example['temporal']}`, "
         f"{example['parameters']:,} parameters; torch {run['torch']} on {run['device_name']} ({run['threads']} thread(s))."
         + (f" Caveat: {run['caveat']}." if run.get("caveat") else ""),
     ]
