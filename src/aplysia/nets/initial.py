@@ -11,10 +11,17 @@ from aplysia.errors import RecipeError
 
 
 class Law(NamedTuple):
-    """A normal distribution."""
+    """A normal distribution.
+
+    Attributes:
+        mean: its mean.
+        std: its standard deviation.
+        start: factor on the weights at the start alone; random feedback is of the law itself.
+    """
 
     mean: float
     std: float
+    start: float = 1.0
 
 
 class AbstractInitial(ABC):
@@ -32,17 +39,20 @@ class He(AbstractInitial):
     Attributes:
         gain: factor on the standard deviation.
         readout: r.
+        zero_readout: the readout's weights start at 0; hidden layers then learn from the second step on.
     """
 
     gain: float = 1.0
     readout: float = 1.0
+    zero_readout: bool = False
 
     def __post_init__(self) -> None:
         _positive("init.gain", self.gain)
         _positive("init.readout", self.readout)
 
     def law(self, fan_in: int, *, readout: bool) -> Law:
-        return Law(0.0, self.gain * math.sqrt((self.readout if readout else 2.0) / fan_in))
+        std = self.gain * math.sqrt((self.readout if readout else 2.0) / fan_in)
+        return Law(0.0, std, 0.0 if readout and self.zero_readout else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

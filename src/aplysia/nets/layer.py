@@ -1,4 +1,4 @@
-"""One layer: pool → synapse → neuron → (dropout, gain). It runs K steps at once, time folded into the batch.
+"""One layer: pool → synapse (+ shortcut) → neuron → (dropout, gain). It runs K steps at once, time folded into the batch.
 
 A layer of first-spike neurons takes and gives earliness `[1, B, …]`: its one "step" is one window.
 """
@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aplysia.errors import RecipeError
+from aplysia.nets.first_spike import check_first_spike
 from aplysia.nets.initial import Law
+from aplysia.nets.pool import AveragePool, Pool, StemPool
 from aplysia.nets.route import Route
+from aplysia.nets.shortcut import Sent, Shortcut
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, State
 from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
@@ -23,29 +25,6 @@ from aplysia.ops.synapse import Connection, hold, synapse
 from aplysia.types import Held
 
 _UNIT = Law(0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class AveragePool:
-    """Mean over k × k windows; None: over the whole image."""
-
-    size: int | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, (x.shape[-2], x.shape[-1]) if self.size is None else self.size)
-
-
-@dataclass(frozen=True)
-class MaxPool:
-    """Maximum over k × k windows; on spikes an OR, on earliness the earliest spike."""
-
-    size: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, self.size)
-
-
-Pool = AveragePool | MaxPool
 
 
 @dataclass(frozen=True)
@@ -57,15 +36,21 @@ class LayerState:
         carry: the eligibility's.
         mask: the dropout mask of this sequence, one for all its steps.
         slope: ∂(output)/∂(current) `[K, B, …]` of the chunk that is over, where the route asks for it.
+        beside: what the eligibility of the shortcut's projection carries.
+        currents: those of the chunk that is over `[K, B, …]`, where a shortcut starts.
     """
 
     neuron: State | None = None
     carry: Any = None
     mask: Tensor | None = None
     slope: Tensor | None = None
+    beside: Any = None
+    currents: Tensor | None = None
 
     def detach(self) -> LayerState:
-        return self if self.neuron is None else replace(self, neuron=tuple(v.detach() for v in self.neuron))
+        if self.neuron is None:
+            return self
+        return replace(self, neuron=tuple(v.detach() for v in self.neuron), currents=None)
 
 
 class Counts(NamedTuple):
@@ -96,6 +81,8 @@ class Layer(nn.Module):
         gain: factor on the output; 2.74 goes with standardised weights and keeps the variance of rare spikes near 1.
         dropout: probability that a unit is silenced for a whole sequence while learning.
         law: of the initial weights.
+        stem_pool: thins the currents out in front of the neurons.
+        shortcut: a second input, from an earlier layer, which the currents are added to.
 
     Raises:
         RecipeError: a part that has no meaning for this kind of neuron.
@@ -115,21 +102,40 @@ class Layer(nn.Module):
         gain: float = 1.0,
         dropout: float = 0.0,
         law: Law = _UNIT,
+        stem_pool: StemPool | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         super().__init__()
         if isinstance(neuron, AbstractFirstSpike):
-            _check_first_spike(name, neuron, pools, bias, gain, dropout)
+            check_first_spike(
+                name,
+                neuron,
+                pools=pools,
+                bias=bias,
+                gain=gain,
+                dropout=dropout,
+                stem_pool=stem_pool is not None,
+                shortcut=shortcut is not None,
+            )
         self.name, self.geometry, self.neuron, self.pools = name, geometry, neuron, pools
         self.gain, self.dropout, self.law = gain, dropout, law
+        self.stem_pool, self.shortcut = stem_pool, shortcut
+        # Whether a shortcut starts here, which its net knows.
+        self.carried = False
         self.weight = nn.Parameter(torch.empty(weight_shape))
         self.bias = nn.Parameter(torch.zeros(weight_shape[0])) if bias else None
         self.weight_gain = nn.Parameter(torch.ones(weight_shape[0])) if standardise else None
         self.input_shape = input_shape
         self.drive_shape = self._prepared_shape(input_shape)
-        self.output_shape = geometry.output_shape(self.drive_shape, self.weight.shape)
+        self.current_shape = geometry.output_shape(self.drive_shape, self.weight.shape)
+        self.output_shape = tuple(self.thinned(torch.zeros(1, *self.current_shape)).shape[1:])
 
     def _prepared_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.prepare(torch.zeros(1, *input_shape)).shape[1:])
+
+    def thinned(self, currents: Tensor) -> Tensor:
+        """Currents `[B, …]` behind the stem's pool."""
+        return currents if self.stem_pool is None else self.stem_pool(currents)
 
     @property
     def fan_in(self) -> int:
@@ -156,7 +162,11 @@ class Layer(nn.Module):
 
     def effective_weight(self) -> Tensor:
         """The weight as the drive meets it."""
-        return self.standardised(self.weight, self.weight_gain)
+        weight = self.standardised(self.weight, self.weight_gain)
+        return weight if self.shortcut is None else weight * self.shortcut.scale
+
+    def _effective_bias(self) -> Tensor | None:
+        return self.bias if self.bias is None or self.shortcut is None else self.bias * self.shortcut.scale
 
     def draw_weight(self, generator: torch.Generator) -> Tensor:
         """A fresh stored weight from the initial law, on the layer's device; the draw itself is the same on any device."""
@@ -165,9 +175,10 @@ class Layer(nn.Module):
 
     @torch.no_grad()
     def draw_effective(self, generator: torch.Generator) -> Tensor:
-        """A random tensor of the law that the effective weight had at the start."""
+        """A random tensor of the law that the effective weight has at gains of 1."""
         gain = None if self.weight_gain is None else torch.ones_like(self.weight_gain)
-        return self.standardised(self.draw_weight(generator), gain).clone()
+        drawn = self.standardised(self.draw_weight(generator), gain).clone()
+        return drawn if self.shortcut is None else drawn.mul_(self.shortcut.alpha)
 
     def forward(
         self,
@@ -177,6 +188,7 @@ class Layer(nn.Module):
         *,
         clean: Tensor | None = None,
         disturbance: Tensor | None = None,
+        beside: Sent | None = None,
     ) -> tuple[Tensor, LayerState, Counts]:
         """Run one chunk.
 
@@ -186,6 +198,7 @@ class Layer(nn.Module):
             route: the fillings of the slots.
             clean: what the update is paired with in place of x: the same without noise. None: x.
             disturbance: added to the currents, `[K, B, …]`; None: nothing.
+            beside: what the source of its shortcut has given, where there is one.
 
         Returns:
             the output `[K, B, …]`, the state, and what fired.
@@ -194,7 +207,7 @@ class Layer(nn.Module):
         if isinstance(self.neuron, AbstractFirstSpike):
             return self._first_spike(self.neuron, x, route)
         assert isinstance(self.neuron, AbstractStepped), "a neuron is stepped or first-spike"
-        return self._stepped(self.neuron, x, state, route, clean, disturbance)
+        return self._stepped(self.neuron, x, state, route, clean, disturbance, beside)
 
     def _stepped(
         self,
@@ -204,8 +217,15 @@ class Layer(nn.Module):
         route: Route,
         clean: Tensor | None,
         disturbance: Tensor | None,
+        beside: Sent | None,
     ) -> tuple[Tensor, LayerState, Counts]:
-        currents, carry = self._currents(x, state, route, neuron.decay, clean)
+        currents, carry = self.currents(x, state.carry, route, neuron.decay, clean)
+        joined, beside_carry = currents, None
+        if self.shortcut is not None:
+            assert beside is not None, "a shortcut has a source"
+            brought, beside_carry = self.shortcut.bring(beside, state.beside, route, neuron.decay)
+            joined = brought + currents
+            currents = joined / self.shortcut.beta
         if disturbance is not None:
             currents = currents + disturbance
         before = neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
@@ -221,7 +241,12 @@ class Layer(nn.Module):
         if self.gain != 1.0:
             out = out * self.gain
         slope = self._slope(neuron, currents, before, mask) if route.slopes else None
-        return out, LayerState(after, carry, mask, slope), Counts(spikes, _nothing(out).saturated)
+        carried = joined if self.carried else None
+        return (
+            out,
+            LayerState(after, carry, mask, slope, beside_carry, carried),
+            Counts(spikes, _nothing(out).saturated),
+        )
 
     def _slope(self, neuron: AbstractStepped, currents: Tensor, before: State, mask: Tensor | None) -> Tensor:
         with torch.enable_grad():
@@ -255,27 +280,36 @@ class Layer(nn.Module):
         counts = Counts(*count_spikes(out, neuron.saturation)) if neuron.spiking else _nothing(out)
         return out.unsqueeze(0), LayerState(), counts
 
-    def _currents(
-        self, x: Tensor | Held, state: LayerState, route: Route, decay: float, clean: Tensor | None
+    def currents(
+        self, x: Tensor | Held, carry: Any, route: Route, decay: float, clean: Tensor | None
     ) -> tuple[Tensor, Any]:
-        weight = self.effective_weight()
+        """The synapse alone: the currents `[K, B, …]` of one chunk, and what the eligibility carries to the next.
+
+        Args:
+            x: `[K, B, …]`, or a constant input held for K steps.
+            carry: from the chunk before.
+            route: the fillings of the slots.
+            decay: λ of the neurons behind.
+            clean: what the update is paired with in place of x; None: x.
+        """
+        weight, bias = self.effective_weight(), self._effective_bias()
         # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
         if isinstance(x, Held):
             drive = self.prepare(_cut(x.value, route))
             feedback = route.feedback(self, weight) if drive.requires_grad else None
-            coefficients, carry = route.eligibility.held(x.steps, decay, state.carry)
-            current = synapse(drive, weight, geometry=self.geometry, feedback=feedback)
-            return hold(current, self.bias, coefficients, self.geometry), carry
+            coefficients, carry = route.eligibility.held(x.steps, decay, carry)
+            current = self.thinned(synapse(drive, weight, geometry=self.geometry, feedback=feedback))
+            return hold(current, bias, coefficients, self.geometry), carry
         steps, batch = x.shape[:2]
         drive = self.prepare(_cut(x, route).flatten(0, 1))
         feedback = route.feedback(self, weight) if drive.requires_grad else None
         heard = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
-        pre, carry = route.eligibility.trace(heard.unflatten(0, (steps, batch)), decay, state.carry)
+        pre, carry = route.eligibility.trace(heard.unflatten(0, (steps, batch)), decay, carry)
         if pre is not None:
             pre = pre.flatten(0, 1)
         elif clean is not None:
             pre = heard
-        current = synapse(drive, weight, self.bias, geometry=self.geometry, feedback=feedback, pre=pre)
+        current = self.thinned(synapse(drive, weight, bias, geometry=self.geometry, feedback=feedback, pre=pre))
         return current.unflatten(0, (steps, batch)), carry
 
 
@@ -295,26 +329,3 @@ def _by_channels(x: Tensor) -> Tensor:
 
 def _cut(x: Tensor, route: Route) -> Tensor:
     return x.detach() if route.cut else x
-
-
-def _check_first_spike(
-    name: str, neuron: AbstractFirstSpike, pools: tuple[Pool, ...], bias: bool, gain: float, dropout: float
-) -> None:
-    wrong = []
-    if gain != 1.0:
-        wrong.append(f"gain={gain:g}, which would push spikes out of their window")
-    if dropout:
-        wrong.append(f"dropout={dropout:g}, which is for stepped neurons")
-    if bias and not neuron.biased:
-        wrong.append("a bias")
-    if not neuron.averages and any(isinstance(pool, AveragePool) for pool in pools):
-        wrong.append(f"an average pool, which is not defined in front of {type(neuron).__name__}")
-    if wrong:
-        raise RecipeError(
-            f"layer {name}",
-            expected=f"what first-spike neurons know ({type(neuron).__name__})",
-            got=", and ".join(wrong),
-            fix="leave it out"
-            if len(wrong) == 1 and "pool" not in wrong[0]
-            else "leave these out; pool by maximum (P2)",
-        )

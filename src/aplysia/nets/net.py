@@ -12,6 +12,7 @@ from aplysia.errors import DataError, RecipeError
 from aplysia.nets.layer import Counts, Layer, LayerState
 from aplysia.nets.noise import NoiseSource
 from aplysia.nets.route import Route
+from aplysia.nets.shortcut import Sent, check_shortcuts
 from aplysia.rng import generator
 from aplysia.types import Held
 
@@ -58,7 +59,13 @@ def noise_amplitude(layer: Layer, source: NoiseSource) -> float:
 
 
 def _disturbed(
-    layer: Layer, x: Input, state: LayerState | None, route: Route, source: NoiseSource, clean: Tensor | None
+    layer: Layer,
+    x: Input,
+    state: LayerState | None,
+    route: Route,
+    source: NoiseSource,
+    clean: Tensor | None,
+    beside: Sent | None,
 ) -> tuple[Tensor, LayerState, Counts, Tensor, Tensor]:
     """One hidden layer under noise: its output, state and counts, what it sends on, and z."""
     site, steps = source.noise.site, steps_of(x)
@@ -74,28 +81,37 @@ def _disturbed(
         if site.remembers and route.start > 0:
             before = source.draw(layer.name, route.start - 1, 1, like)[0] * amplitude
         disturbance = site.into_currents(z * amplitude, before, layer.neuron.decay)  # type: ignore[attr-defined]
-    out, after, counts = layer(x, state, route, clean=clean, disturbance=disturbance)
+    out, after, counts = layer(x, state, route, clean=clean, disturbance=disturbance, beside=beside)
     return out, after, counts, torch.add(out, z, alpha=amplitude) if site.at_output else out, z
+
+
+def _synapses(layers: list[Layer]) -> list[Layer]:
+    made: list[Layer] = []
+    for layer in layers:
+        made.append(layer)
+        if layer.shortcut is not None and layer.shortcut.projection is not None:
+            made.append(layer.shortcut.projection)
+    return made
 
 
 class Net(nn.Module):
     """Feed-forward layers, the last one the readout.
 
     Args:
-        layers: in order; each one's input shape is the output shape of the one before, all neurons of one kind.
+        layers: in order; each one's input shape is the output shape of the one before, all neurons of one kind. A layer may
+            have a second input from further down, a shortcut.
         seed: of the initial weights. The draw is the same on every device.
 
     Raises:
-        RecipeError: two layers of one name, or neurons of two kinds.
+        RecipeError: two layers of one name, neurons of two kinds, or a shortcut that does not fit.
     """
 
     def __init__(self, layers: Iterable[Layer], *, seed: int = 0) -> None:
         super().__init__()
         layers = list(layers)
-        if len({layer.name for layer in layers}) < len(layers):
-            raise RecipeError(
-                "net", expected="layers of different names", got=f"{[layer.name for layer in layers]}", fix="rename one"
-            )
+        names = [layer.name for layer in _synapses(layers)]
+        if len(set(names)) < len(names):
+            raise RecipeError("net", expected="layers of different names", got=f"{names}", fix="rename one")
         if len({layer.neuron.kind for layer in layers}) > 1:
             raise RecipeError(
                 "net",
@@ -103,10 +119,12 @@ class Net(nn.Module):
                 got=", ".join(f"{layer.name}: {type(layer.neuron).__name__} ({layer.neuron.kind})" for layer in layers),
                 fix="give first-spike neurons the readout 'potential' (or themselves), stepped ones 'integrator'",
             )
+        check_shortcuts(layers)
         self.layers = nn.ModuleDict({layer.name: layer for layer in layers})
         with torch.no_grad():
-            for layer in self.all:
-                layer.weight.copy_(layer.draw_weight(generator("cpu", seed, "weights", layer.name)))
+            for layer in self.synapses:
+                drawn = layer.draw_weight(generator("cpu", seed, "weights", layer.name))
+                layer.weight.copy_(drawn if layer.law.start == 1.0 else drawn * layer.law.start)
 
     @property
     def all(self) -> list[Layer]:
@@ -124,9 +142,14 @@ class Net(nn.Module):
         return self.all[-1]
 
     @property
+    def synapses(self) -> list[Layer]:
+        """All that owns weights: every layer, each followed by the projection of its shortcut where it has one."""
+        return _synapses(self.all)
+
+    @property
     def fed_back(self) -> list[Layer]:
-        """The layers that own an error slot: all but the first, below which no error is needed."""
-        return self.all[1:]
+        """The synapses that own an error slot: all but the first, below which no error is needed."""
+        return self.synapses[1:]
 
     @property
     def kind(self) -> str:
@@ -165,17 +188,22 @@ class Net(nn.Module):
         after: States = []
         counts: list[Counts] = []
         drawn: list[Tensor] = []
+        sent: dict[str, Sent] = {}
         signal, clean, source = x, None, None if route is None else route.noise
+        sources = {layer.shortcut.source for layer in self.all if layer.shortcut is not None}
         for i, layer in enumerate(self.all):
             state = None if states is None else states[i]
+            beside = None if layer.shortcut is None else sent[layer.shortcut.source]
             if source is None or layer is self.readout:
-                out, state, count = layer(signal, state, route, clean=clean)
+                out, state, count = layer(signal, state, route, clean=clean, beside=beside)
                 signal = out
             else:
                 assert route is not None
-                out, state, count, signal, z = _disturbed(layer, signal, state, route, source, clean)
+                out, state, count, signal, z = _disturbed(layer, signal, state, route, source, clean, beside)
                 clean = None if source.noise.traced else out
                 drawn.append(z)
+            if layer.name in sources:
+                sent[layer.name] = Sent(signal, clean, state.currents)
             outs.append(out)
             after.append(state)
             counts.append(count)

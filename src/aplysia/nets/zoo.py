@@ -1,31 +1,46 @@
 """Nets from a short text.
 
-64C3-128C3-A2-256C3-A2-F10
+64C3-128C3-A2-256C3-A2-F10        16C3-16R3-32R3s2-64R3s2-AG-F10
 
-nCk    convolution, n channels, k × k, stride 1, padding k//2; suffixes change that: `64C3s2p0g2` (stride, padding, groups)
-A2 P2  average or max pool over 2 × 2, in front of the layer that follows
+nCk    convolution, n channels, k × k, stride 1, padding k//2; suffixes change that: `64C3s2p0g2` (stride, padding, groups).
+       `64C7s2a3`: the currents are averaged over 3 × 3 at every second place, in front of the neurons (ImageNet stems)
+nRk    residual block: two convolutions, n channels, k × k, and a shortcut past them (`aplysia.nets.shortcut`). `32R3s2`: the
+       first one has stride 2. Where channels or places change, the shortcut is a 1 × 1 convolution of that stride
+A2 P2  average or max pool over 2 × 2, in front of the layer (or of both ways through the block) that follows
 AG     average pool over the whole image, one number a channel
 Fn     fully connected, n units; the last token must be an F and is the readout
+
+Layers are called after their place in the text: conv1, dense4, block2a and block2b, block2s for a shortcut's weights, readout.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 from aplysia.errors import RecipeError
 from aplysia.nets.initial import AbstractInitial, He
-from aplysia.nets.layer import AveragePool, Layer, MaxPool, Pool
+from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
+from aplysia.nets.pool import AveragePool, MaxPool, Pool, StemPool
+from aplysia.nets.shortcut import Shortcut
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
 from aplysia.neurons.potential import Potential
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
 
+# Factor on the branch of a residual block (Brock et al. 2021; OTTT).
+ALPHA = 0.2
+
+# Blocks of each stage; the stages have 64, 128, 256 and 512 channels.
+_RESIDUAL = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+
 _TOKEN = re.compile(
-    r"(?:(?P<channels>\d+)C(?P<kernel>\d+)(?P<options>(?:[spg]\d+)*)|(?P<whole>AG)|(?P<pool>[AP])(?P<size>\d+)|F(?P<units>\d+))"
+    r"(?:(?P<channels>\d+)(?P<kind>[CR])(?P<kernel>\d+)(?P<options>(?:[spga]\d+)*)|(?P<whole>AG)|(?P<pool>[AP])(?P<size>\d+)|F(?P<units>\d+))"
 )
 
 
@@ -36,6 +51,7 @@ class _Spec:
     channels: int
     kernel: int | None  # None: dense
     options: dict[str, int]
+    block: bool = False
 
 
 def _problem(text: str, got: str, expected: str = "a text such as 64C3-A2-F10") -> RecipeError:
@@ -43,7 +59,7 @@ def _problem(text: str, got: str, expected: str = "a text such as 64C3-A2-F10") 
         f"net '{text}'",
         expected=expected,
         got=got,
-        fix="write nCk for convolutions, A2, P2 or AG for pools, Fn for dense layers",
+        fix="write nCk for convolutions, nRk for residual blocks, A2, P2 or AG for pools, Fn for dense layers",
     )
 
 
@@ -68,20 +84,34 @@ def parse(text: str) -> list[_Spec]:
         else:
             if specs and specs[-1].kernel is None:
                 raise _problem(text, f"'{token}' behind a dense layer", "convolutions before the first dense layer")
-            given = re.findall(r"[spg]\d+", match["options"])
+            given = re.findall(r"[spga]\d+", match["options"])
             options = {o[0]: int(o[1:]) for o in given}
             if len(options) < len(given):
-                raise _problem(text, f"'{token}', which says something twice", "each of s, p and g at most once")
-            specs.append(_Spec(token, tuple(pools), int(match["channels"]), int(match["kernel"]), options))
+                raise _problem(text, f"'{token}', which says something twice", "each suffix at most once")
+            spec = _Spec(
+                token, tuple(pools), int(match["channels"]), int(match["kernel"]), options, match["kind"] == "R"
+            )
+            if spec.block:
+                _check_block(text, spec, first=not specs)
+            specs.append(spec)
         pools = []
     if not specs or specs[-1].kernel is not None or pools:
         raise _problem(
             text, f"'{text.rsplit('-', maxsplit=1)[-1]}' at the end", "a dense readout such as F10 at the end"
         )
-    sizes = [n for s in specs for n in (s.channels, s.kernel, s.options.get("s"), *(pool.size for pool in s.pools))]
-    if 0 in sizes:
+    sizes = [n for s in specs for n in (s.channels, s.kernel, *(pool.size for pool in s.pools))]
+    if 0 in sizes or any(s.options.get(option) == 0 for s in specs for option in "sa"):
         raise _problem(text, "a size of 0", "sizes of at least 1")
     return specs
+
+
+def _check_block(text: str, spec: _Spec, *, first: bool) -> None:
+    if first:
+        raise _problem(text, f"'{spec.token}' at the start", "a convolution in front of the first residual block")
+    if spec.options.keys() - {"s"}:
+        raise _problem(text, f"'{spec.token}'", "residual blocks with no suffix but a stride, such as 32R3s2")
+    if spec.kernel is not None and spec.kernel % 2 == 0:
+        raise _problem(text, f"'{spec.token}'", "residual blocks with an odd kernel, which keeps the places")
 
 
 def _synapse_shape(text: str, spec: _Spec, shape: tuple[int, ...]) -> tuple[AbstractGeometry, tuple[int, ...]]:
@@ -139,28 +169,47 @@ def build(
     """
     neuron, init = neuron or LIF(), init or He()
     readout = readout or (Potential() if isinstance(neuron, AbstractFirstSpike) else Integrator())
-    specs, layers, shape = parse(text), [], tuple(input_shape)
-    for i, spec in enumerate(specs):
-        last = i == len(specs) - 1
+    made: list[Layer] = []
+    hidden = partial(Layer, neuron=neuron, bias=bias, standardise=standardise, gain=gain, dropout=dropout)
+    variance = 1.0  # of the sums that shortcuts carry, were every skip gain 1
+    specs = parse(text)
+    for place, spec in enumerate(specs, start=1):
+        shape = made[-1].output_shape if made else tuple(input_shape)
         geometry, weight_shape = _synapse_shape(text, spec, shape)
-        kind = "readout" if last else f"{'dense' if spec.kernel is None else 'conv'}{i + 1}"
-        fan_in = math.prod(weight_shape[1:])
-        layer = Layer(
-            kind,
-            geometry,
-            shape,
-            weight_shape,
-            readout if last else neuron,
-            pools=spec.pools,
-            bias=bias,
-            standardise=standardise and not last,
-            gain=1.0 if last else gain,
-            dropout=0.0 if last else dropout,
-            law=init.law(fan_in, readout=last),
-        )
-        layers.append(layer)
-        shape = layer.output_shape
-    return Net(layers, seed=seed)
+        law = init.law(math.prod(weight_shape[1:]), readout=place == len(specs))
+        if place == len(specs):
+            made.append(Layer("readout", geometry, shape, weight_shape, readout, pools=spec.pools, bias=bias, law=law))
+        elif not spec.block:
+            name = f"{'dense' if spec.kernel is None else 'conv'}{place}"
+            stem_pool = StemPool(spec.options["a"]) if "a" in spec.options else None
+            made.append(hidden(name, geometry, shape, weight_shape, pools=spec.pools, law=law, stem_pool=stem_pool))
+            variance = 1.0
+        else:
+            branch = hidden(f"block{place}a", geometry, shape, weight_shape, pools=spec.pools, law=law)
+            projection = None
+            if branch.output_shape != shape:
+                projection = _projection(f"block{place}s", branch, spec, init, hidden)
+                variance = 1.0
+            variance += ALPHA**2
+            shortcut = Shortcut(made[-1].name, projection=projection, alpha=ALPHA, beta=math.sqrt(variance))
+            geometry, weight_shape = _synapse_shape(text, replace(spec, pools=(), options={}), branch.output_shape)
+            law = init.law(math.prod(weight_shape[1:]), readout=False)
+            join = hidden(f"block{place}b", geometry, branch.output_shape, weight_shape, law=law, shortcut=shortcut)
+            made += [branch, join]
+    return Net(made, seed=seed)
+
+
+def _projection(name: str, branch: Layer, spec: _Spec, init: AbstractInitial, hidden: Callable[..., Layer]) -> Layer:
+    """A 1 × 1 convolution from the input of a branch to the places of its output."""
+    channels = branch.drive_shape[0]
+    return hidden(
+        name,
+        Conv2d(spec.options.get("s", 1)),
+        branch.input_shape,
+        (spec.channels, channels, 1, 1),
+        pools=spec.pools,
+        law=init.law(channels, readout=False),
+    )
 
 
 def mlp(inputs: int, hidden: list[int], classes: int, *, neuron: AbstractNeuron | None = None, seed: int = 0) -> Net:
@@ -171,3 +220,24 @@ def mlp(inputs: int, hidden: list[int], classes: int, *, neuron: AbstractNeuron 
 def conv(text: str, input_shape: tuple[int, int, int], *, neuron: AbstractNeuron | None = None, seed: int = 0) -> Net:
     """A convolutional net from its text, for images `(C, H, W)`."""
     return build(text, input_shape, neuron=neuron, seed=seed)
+
+
+def nf_resnet_text(depth: int, classes: int = 1000) -> str:
+    """The text of a normaliser-free residual net in its ImageNet form (Brock et al. 2021), for images of about 224 × 224.
+
+    It is meant to be built with `standardise=True, gain=2.74, init=He(zero_readout=True)`.
+
+    Args:
+        depth: 18 or 34 layers.
+        classes: units of the readout.
+
+    Raises:
+        RecipeError: another depth.
+    """
+    if depth not in _RESIDUAL:
+        raise RecipeError("residual net", expected="18 or 34 layers", got=repr(depth), fix="write its text by hand")
+    tokens = ["64C7s2a3"]
+    for stage, blocks in enumerate(_RESIDUAL[depth]):
+        block = f"{64 * 2**stage}R3"
+        tokens += [block + ("s2" if stage else ""), *[block] * (blocks - 1)]
+    return "-".join([*tokens, "AG", f"F{classes}"])

@@ -41,7 +41,7 @@ def measure(learner: Learner, x: Input, target: Tensor) -> Measured:
     with _gradients_kept(net):
         errors, gradients = _errors_and_gradients(learner, x, target, rule)
         true_errors, true_gradients = _errors_and_gradients(learner, x, target, reference)
-    found: Measured = {layer.name: _feedback(layer, rule) if layer in net.fed_back else {} for layer in net.all}
+    found: Measured = {layer.name: _feedback(layer, rule) if layer in net.fed_back else {} for layer in net.synapses}
     for name, row in found.items():
         for key, ours, theirs in (
             ("error_cosine", errors, true_errors),
@@ -58,10 +58,9 @@ def _feedback(layer: Layer, rule: AbstractSpatial) -> dict[str, float]:
     feedback = None if rule.cuts else rule.slot(layer, weight)
     if feedback is None:
         return {}
-    row = {
-        "drift": float((weight - feedback).norm() / weight.norm()),
-        "sign_agreement": float((weight.sign() == feedback.sign()).double().mean()),
-    }
+    row = {"sign_agreement": float((weight.sign() == feedback.sign()).double().mean())}
+    if weight.any():
+        row["drift"] = float((weight - feedback).norm() / weight.norm())
     cosine = _cosine(weight, feedback)
     return row if cosine is None else row | {"angle": math.degrees(math.acos(max(-1.0, min(1.0, cosine))))}
 
@@ -89,7 +88,7 @@ def _errors_and_gradients(
         for handle in handles:
             handle.remove()
     errors = {name: torch.cat([p.flatten() for p in found]) for name, found in parts.items() if found}
-    gradients = {layer.name: layer.weight.grad for layer in net.all if layer.weight.grad is not None}
+    gradients = {layer.name: layer.weight.grad for layer in net.synapses if layer.weight.grad is not None}
     return errors, gradients
 
 

@@ -21,9 +21,10 @@ from torch import Tensor
 from aplysia.credit.contract import AbstractSeeded, Seen
 from aplysia.credit.learned_feedback import MomentumFeedback
 from aplysia.errors import PairError
-from aplysia.nets.layer import Layer, MaxPool
+from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.nets.noise import AbstractLaw, Gaussian, Noise, NoiseSource
+from aplysia.nets.pool import MaxPool
 from aplysia.neurons.base import AbstractStepped
 from aplysia.ops.geometry import Dense, features
 from aplysia.types import Claim, Cost, Paper
@@ -95,17 +96,26 @@ class ForwardGradient(AbstractSeeded):
 
     def response(self, net: Net, seen: Seen, directions: list[Tensor]) -> Tensor:
         """The change of the output along the directions, `[K, B, m]`: a forward pass, and all the rule sees of weights."""
-        tangent = directions[0]
+        places = {layer.name: place for place, layer in enumerate(net.all)}
+        # Of each layer's output, and of its currents; nothing is disturbed in front of the first layer's neurons.
+        sent: list[Tensor] = [directions[0]]
+        currents: list[Tensor | None] = [None]
         for place, layer in enumerate(net.all[1:], start=1):
-            steps = tangent.shape[:2]
-            drive = _prepared(layer, seen.sent(net, place - 1).flatten(0, 1), tangent.flatten(0, 1))
-            current = layer.geometry.forward(drive, layer.effective_weight())
+            current = _through(layer, seen.sent(net, place - 1), sent[-1])
+            shortcut = layer.shortcut
+            if shortcut is not None:
+                source = places[shortcut.source]
+                if shortcut.projection is None:
+                    brought = currents[source]
+                else:
+                    brought = _through(shortcut.projection, seen.sent(net, source), sent[source])
+                current = current if brought is None else current + brought
+            currents.append(current)
             slope = seen.done.states[place].slope
             assert slope is not None, "asked for above"
-            tangent = current.unflatten(0, steps) * slope
-            if layer is not net.readout:
-                tangent = tangent + directions[place]
-        return tangent
+            tangent = (current if shortcut is None else current / shortcut.beta) * slope
+            sent.append(tangent if layer is net.readout else tangent + directions[place])
+        return sent[-1]
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         found = self._errors[layer.name]
@@ -119,6 +129,13 @@ class ForwardGradient(AbstractSeeded):
     def memory_words(self, net: Net) -> int:
         """Numbers that have to be remembered beside the forward weights."""
         return self.feedback.memory_words(self.tensors)
+
+
+def _through(layer: Layer, below: Tensor, tangent: Tensor) -> Tensor:
+    """A tangent `[K, B, …]` through a layer's pools and weights, where `below` is what it runs beside."""
+    drive = _prepared(layer, below.flatten(0, 1), tangent.flatten(0, 1))
+    current = layer.thinned(layer.geometry.forward(drive, layer.effective_weight()))
+    return current.unflatten(0, tangent.shape[:2])
 
 
 def _prepared(layer: Layer, below: Tensor, tangent: Tensor) -> Tensor:

@@ -64,6 +64,14 @@ class KolenPollack(AbstractChained):
                 got=f"standardised weights in {', '.join(standardised)}",
                 fix="set standardise=false, since equal increments do not stay equal through the standardisation",
             )
+        gained = [layer.name for layer in net.fed_back if layer.shortcut is not None]
+        if gained:
+            raise PairError(
+                "rule KolenPollack",
+                expected="weights that act as they are stored",
+                got=f"weights times a learnt skip gain in {', '.join(gained)}",
+                fix="use a net without residual blocks, since equal increments do not stay equal through the gain",
+            )
 
     def check_optimiser(self, net: Net, optimiser: torch.optim.Optimizer) -> None:
         """Measure the law: two different weights with equal gradients must get equal steps."""

@@ -32,12 +32,17 @@ class AbstractMagnitude(ABC):
 
 @dataclass(frozen=True)
 class UniformMagnitude(AbstractMagnitude):
-    """One constant per layer: the root mean square of the initial effective weights (Liao et al. 2016, uSF)."""
+    """One constant per layer: the root mean square of the initial effective weights (Liao et al. 2016, uSF).
+
+    Where these start at 0 (a skip gain, a readout), that of a draw from their law.
+    """
 
     def draw(self, layer: Layer, seed: int, step: int) -> Tensor | None:
         if step >= 0:
             return None
         weight = layer.effective_weight()
+        if not weight.any():
+            weight = layer.draw_effective(generator("cpu", seed, "magnitude", layer.name))
         return weight.square().mean().sqrt().expand_as(weight)
 
 

@@ -96,6 +96,6 @@ class WeightMirror(AbstractChained):
     def _pairs(self, layer: Layer) -> Tensor:
         """Σ of x² reaching each tap for x = 1: the divisor that makes E[y ⊗ x] equal W (1 for dense weights)."""
         ones = torch.ones(1, *layer.drive_shape, dtype=layer.weight.dtype, device=layer.weight.device)
-        out = torch.ones(1, *layer.output_shape, dtype=layer.weight.dtype, device=layer.weight.device)
+        out = torch.ones(1, *layer.current_shape, dtype=layer.weight.dtype, device=layer.weight.device)
         # A tap that only ever sees padding has no pairs; its weight acts on nothing, and its mirror may be 0.
         return layer.geometry.outer(out, ones, layer.weight.shape).clamp_(min=1.0)
