@@ -250,8 +250,8 @@ def ripen(rule: AbstractSpatial) -> AbstractSpatial:
     if isinstance(getattr(rule, "feedback", None), MomentumFeedback):
         with torch.no_grad():
             for name, tensor in rule.tensors.items():
-                if name == "updates":
-                    tensor.fill_(100)
+                if name in ("updates", "gathered"):
+                    tensor.fill_(100 if name == "updates" else 1)
                 elif not name.startswith(("local/", "classifier/", "projection")):
                     source = generator("cpu", "ripe", name)
                     tensor.copy_(0.2 * torch.randn(tensor.shape, generator=source, dtype=torch.float64))
