@@ -21,6 +21,7 @@ from aplysia.credit.temporal.through_time import ThroughTime
 from aplysia.credit.temporal.trace import Trace
 from aplysia.credit.temporal.traceless import Traceless
 from aplysia.nets.net import Input, Net
+from aplysia.nets.noise import NoiseSource
 from aplysia.nets.zoo import build
 from aplysia.neurons.lif import LIF
 from aplysia.ops.surrogate import Sigmoid
@@ -42,6 +43,7 @@ NEURON = LIF(leak=0.6, surrogate=Sigmoid(slope=3.0), detach_reset=False)
 GAIN = 2.74
 
 Feedback = dict[str, Tensor] | None
+Signal = tuple[Tensor, Tensor]  # what is sent, and what traces hear of it
 
 
 def residual(text: str = TEXT, *, neuron: LIF = NEURON, shape: tuple[int, ...] = SHAPE) -> Net:
@@ -91,13 +93,22 @@ class Plain:
             of their input, or the input.
         feedback: what errors go down through, by name of the synapse; None: the weights.
         direct: weights from the output to the spikes of each hidden layer; all else is cut.
+        noise: on each hidden layer.
     """
 
-    def __init__(self, net: Net, scheme: str, *, feedback: Feedback = None, direct: Feedback = None) -> None:
+    def __init__(
+        self,
+        net: Net,
+        scheme: str,
+        *,
+        feedback: Feedback = None,
+        direct: Feedback = None,
+        noise: NoiseSource | None = None,
+    ) -> None:
         self.leaves = {
             n.removeprefix("layers."): p.detach().clone().requires_grad_() for n, p in net.named_parameters()
         }
-        self.scheme, self.feedback, self.direct = scheme, feedback, direct
+        self.scheme, self.feedback, self.direct, self.noise, self.t = scheme, feedback, direct, noise, 0
         self.stem = "conv1.weight" in self.leaves and self.leaves["conv1.weight"].shape[-1] == 7
         self.v: dict[str, Tensor] = {}
         self.traces: dict[str, Tensor] = {}
@@ -115,45 +126,53 @@ class Plain:
         return (gain[:, None] * (flat - flat.mean(1, keepdim=True)) / root).view_as(weight)
 
     def _synapse(
-        self, key: str, name: str, drive: Tensor, product: Callable[..., Tensor], scale: Tensor | float, leak: float
+        self, key: str, name: str, drive: Signal, product: Callable[..., Tensor], scale: Tensor | float, leak: float
     ) -> Tensor:
         """scale·(W·drive + b): errors go down through the feedback, weights (and the scale) see the trace."""
         weight, bias = scale * self._weight(name), scale * self.leaves[f"{name}.bias"]
         bias = bias if weight.ndim == 2 else bias[:, None, None]
+        sent, heard = drive
         if self.direct is not None:
-            drive = drive.detach()
+            sent = sent.detach()
         down = weight if self.feedback is None else self.feedback.get(key, weight)
-        if self.scheme == "through_time" and self.feedback is None:
-            return product(drive, weight) + bias
-        seen = drive.detach()
+        if self.scheme == "through_time" and self.feedback is None and self.noise is None:
+            return product(sent, weight) + bias
+        seen = heard.detach()
         if self.scheme == "trace":
             seen = self.traces[key] = seen + leak * self.traces.get(key, 0.0)
-        below, above = product(drive, down.detach()), product(seen, weight)
-        value = product(drive, weight).detach()
+        below, above = product(sent, down.detach()), product(seen, weight)
+        value = product(sent, weight).detach()
         return value + (below - below.detach()) + (above - above.detach()) + bias
 
-    def _conv(self, key: str, name: str, drive: Tensor, stride: int = 1, scale: Tensor | float = 1.0) -> Tensor:
+    def _conv(self, key: str, name: str, drive: Signal, stride: int = 1, scale: Tensor | float = 1.0) -> Tensor:
         def product(x: Tensor, w: Tensor) -> Tensor:
             return F.conv2d(x, w, None, stride, w.shape[-1] // 2)
 
         return self._synapse(key, name, drive, product, scale, self.leak)
 
-    def _fire(self, name: str, current: Tensor) -> Tensor:
+    def _fire(self, name: str, current: Tensor) -> Signal:
+        """Sends spikes and noise; traces may hear the spikes alone."""
         v = self.v.get(name, torch.zeros_like(current))
         u = current + self.leak * (v if self.scheme == "through_time" else v.detach())
-        s = _Fire.apply(u - 1.0, self.psi)
+        site, n = None, torch.zeros(())
+        if self.noise is not None:
+            site = type(self.noise.noise.site).__name__
+            n = self.noise.noise.alpha * self.noise.draw(name, self.t, 1, u.detach())[0]
+        u = u + n if site == "Membrane" else u
+        s = _Fire.apply(u + n - 1.0 if site == "Comparator" else u - 1.0, self.psi)
         assert isinstance(s, Tensor)
         self.v[name] = u - (s.detach() if self.detached else s)
         self.fired[name] = GAIN * s
-        return self.fired[name]
+        sent = GAIN * (s + n) if site == "Activity" else GAIN * s
+        return sent, sent if self.noise is None or self.noise.noise.traced else GAIN * s
 
     def step(self, signal: Tensor) -> Tensor:
-        x = self._conv("conv1", "conv1", signal, 2 if self.stem else 1)
+        x = self._conv("conv1", "conv1", (signal, signal), 2 if self.stem else 1)
         if self.stem:
             x = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
         s = self._fire("conv1", x)
         for name, projected, stride, pool, variance in BLOCKS[:1] if self.stem else BLOCKS:
-            s = F.avg_pool2d(s, pool)
+            s = F.avg_pool2d(s[0], pool), F.avg_pool2d(s[1], pool)
             scale = 0.2 * self.leaves[f"{name}b.shortcut.gain"]
             a = self._fire(f"{name}a", self._conv(f"{name}a", f"{name}a", s, stride))
             branch = self._conv(f"{name}b", f"{name}b", a, 1, scale)
@@ -163,7 +182,9 @@ class Plain:
                 skip = x if self.direct is None else x.detach()
             x = skip + branch
             s = self._fire(f"{name}b", x / variance**0.5)
-        return self._synapse("readout", "readout", s.mean((-2, -1)), F.linear, 1.0, 0.0)
+        self.t += 1
+        pooled = s[0].mean((-2, -1)), s[1].mean((-2, -1))
+        return self._synapse("readout", "readout", pooled, F.linear, 1.0, 0.0)
 
     def gradients(self, x: Input, target: Tensor, mse_share: float = 0.3) -> dict[str, Tensor]:
         steps = x.steps if isinstance(x, Held) else len(x)

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from helpers import RULES, assert_alive, close, gradients, learnt, parameters
-from residual_parts import GAIN, NEURON, SHAPE, TEXT, batch, residual
+from residual_parts import GAIN, NEURON, SCHEMES, SHAPE, TEXT, Plain, batch, residual
 from torch import Tensor
 
 import aplysia
@@ -19,7 +19,7 @@ from aplysia.data.digits import Digits
 from aplysia.errors import PairError
 from aplysia.nets.initial import He
 from aplysia.nets.net import Net
-from aplysia.nets.noise import Comparator, Membrane, Noise, NoiseSource
+from aplysia.nets.noise import Activity, Comparator, Membrane, Noise
 from aplysia.nets.route import Route
 from aplysia.nets.zoo import build
 from aplysia.ops.surrogate import Rectangle
@@ -154,45 +154,27 @@ def test_the_directional_derivative_of_forward_gradient_runs_through_shortcuts()
     assert math.isclose(float(got), float(want), rel_tol=1e-10)
 
 
-@pytest.mark.parametrize("site", [None, Membrane(), Comparator()], ids=["activity", "membrane", "comparator"])
+SITES = {"activity": Activity(), "membrane": Membrane(), "comparator": Comparator()}
+
+
+@pytest.mark.parametrize("site", list(SITES))
 @pytest.mark.parametrize("traced", [True, False])
-def test_noise_enters_shortcuts_as_it_enters_branches_and_chunks_do_not_matter(site: object, traced: bool) -> None:
+@pytest.mark.parametrize("scheme", ["trace", "traceless"])
+def test_noise_goes_along_shortcuts_and_is_heard_there_as_anywhere(site: str, traced: bool, scheme: str) -> None:
     net, (x, target) = residual(), batch()
-    noise = Noise(alpha=0.3, traced=traced) if site is None else Noise(alpha=0.3, site=site, traced=traced)  # type: ignore[arg-type]
     assert_alive(net, x)
     made = []
     for chunk in (1, 2, 5):
-        rule = RULES["FeedbackAlignment"](noise=noise)
+        rule = RULES["FeedbackAlignment"](noise=Noise(alpha=0.3, site=SITES[site], traced=traced))
         rule.attach(net, seed=5)
-        made.append(learnt(net, rule, Trace(chunk=chunk), x, target))
-    quiet = RULES["FeedbackAlignment"]()
-    quiet.attach(net, seed=5)
-    for got in made[1:]:
-        close(got, made[0])
-    plain = learnt(net, quiet, Trace(), x, target)
+        made.append(learnt(net, rule, SCHEMES[scheme](chunk=chunk), x, target))
+    down = {layer.name: rule.tensors[layer.name] for layer in net.fed_back}
+    want = Plain(net, scheme, feedback=down, noise=rule.noise_source).gradients(x, target)
+    for got in made:
+        close(got, want)
+    quiet = Plain(net, scheme, feedback=down).gradients(x, target)
     projection = "block3b.shortcut.projection.weight"
-    assert (plain[projection] - made[0][projection]).abs().max() > 1e-3 * plain[projection].abs().max()
-
-
-def test_noise_on_the_spikes_of_a_source_is_in_what_its_projection_hears() -> None:
-    """Output and trace of the shortcut, by the currents of the join."""
-    net, (x, _) = residual("4C3-6R3s2-AG-F4"), batch()
-    source = NoiseSource(Noise(alpha=0.3), 1, 0)
-    with torch.no_grad():
-        done = net(x, None, Route(noise=source, through_time=False))
-        below = net.all[0]
-        sent = done.outs[0] + 0.3 * GAIN * source.draw("conv1", 0, 5, done.outs[0][0])
-        _, branch, join, _ = net.all
-        shortcut = join.shortcut
-        assert shortcut is not None
-        assert shortcut.projection is not None
-        route = Route(through_time=False)
-        a = branch(sent, None, route)[0] + 0.3 * GAIN * source.draw("block2a", 0, 5, done.outs[1][0])
-        brought = shortcut.projection.currents(sent, None, route, 0.0, None)[0]
-        current = (brought + join.currents(a, None, route, 0.0, None)[0]) / shortcut.beta
-        spikes, _ = join.neuron.scan(current, join.neuron.init(current[0]), through_time=False)  # type: ignore[attr-defined]
-    assert below.name == shortcut.source
-    torch.testing.assert_close(done.outs[2], GAIN * spikes, rtol=1e-12, atol=1e-12)
+    assert (quiet[projection] - made[0][projection]).abs().max() > 1e-3 * quiet[projection].abs().max()
 
 
 def digits(count: int) -> tuple[Tensor, Tensor]:
