@@ -78,6 +78,8 @@ class Layer(nn.Module):
         bias: whether there is one.
         standardise: scaled weight standardisation, Ŵ = γ·(W − mean)/√(var·fan_in + 1e-4) with a learnt γ per output
             (Brock et al. 2021; in spiking nets OTTT, Xiao et al. 2022).
+        centre: each unit's weights act less their mean, Ŵ = W − mean, a linear map. Windowed first-spike neurons live by it on
+            inputs that nearly all fire: with a mean, what all inputs share decides when a unit fires.
         gain: factor on the output; 2.74 goes with standardised weights and keeps the variance of rare spikes near 1.
         dropout: probability that a unit is silenced for a whole sequence while learning.
         law: of the initial weights.
@@ -99,6 +101,7 @@ class Layer(nn.Module):
         pools: tuple[Pool, ...] = (),
         bias: bool = True,
         standardise: bool = False,
+        centre: bool = False,
         gain: float = 1.0,
         dropout: float = 0.0,
         law: Law = _UNIT,
@@ -118,7 +121,14 @@ class Layer(nn.Module):
                 shortcut=shortcut is not None,
             )
         self.name, self.geometry, self.neuron, self.pools = name, geometry, neuron, pools
-        self.gain, self.dropout, self.law = gain, dropout, law
+        if centre and math.prod(weight_shape[1:]) == 1:
+            raise RecipeError(
+                f"layer {name}",
+                expected="more than one input per unit where weights are centred",
+                got="one, whose weight would always be 0",
+                fix="set centre=false, or a wider net",
+            )
+        self.gain, self.dropout, self.law, self.centre = gain, dropout, law, centre
         self.stem_pool, self.shortcut = stem_pool, shortcut
         # Whether a shortcut starts here, which its net knows.
         self.carried = False
@@ -152,10 +162,14 @@ class Layer(nn.Module):
             x = pool(x)
         return features(x) if isinstance(self.geometry, Dense) else x
 
+    def centred(self, weight: Tensor) -> Tensor:
+        """A stored weight, or an increment of it, less each unit's mean where the layer has it so."""
+        return weight - weight.flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1)) if self.centre else weight
+
     def standardised(self, weight: Tensor, gain: Tensor | None) -> Tensor:
         """The weight that acts, from the weight that is stored."""
         if gain is None:
-            return weight
+            return self.centred(weight)
         variance, mean = torch.var_mean(weight.flatten(1), dim=1, keepdim=True)
         scale = gain[:, None] * torch.rsqrt(variance * self.fan_in + 1e-4)
         return ((weight.flatten(1) - mean) * scale).view_as(weight)

@@ -149,6 +149,7 @@ def build(
     readout: AbstractNeuron | None = None,
     bias: bool = True,
     standardise: bool = False,
+    centre: bool = False,
     gain: float = 1.0,
     dropout: float = 0.0,
     init: AbstractInitial | None = None,
@@ -161,7 +162,7 @@ def build(
         input_shape: one sample, `(C, H, W)` or `(M,)`.
         neuron: of the hidden layers; a default `LIF()`.
         readout: of the last layer; a default `Integrator()` without memory, or `Potential()` for first-spike neurons.
-        bias, standardise, gain, dropout: see `Layer`; the readout is never standardised, scaled or dropped.
+        bias, standardise, centre, gain, dropout: see `Layer`; the readout is never standardised, centred, scaled or dropped.
         init: law of the initial weights; He's unless said. With `standardise` their scale has no effect.
         seed: of the initial weights.
 
@@ -171,7 +172,9 @@ def build(
     neuron, init = neuron or LIF(), init or He()
     readout = readout or (Potential() if isinstance(neuron, AbstractFirstSpike) else Integrator())
     made: list[Layer] = []
-    hidden = partial(Layer, neuron=neuron, bias=bias, standardise=standardise, gain=gain, dropout=dropout)
+    hidden = partial(
+        Layer, neuron=neuron, bias=bias, standardise=standardise, centre=centre, gain=gain, dropout=dropout
+    )
     variance = 1.0  # of the sums that shortcuts carry, were every skip gain 1
     specs = parse(text)
     for place, spec in enumerate(specs, start=1):

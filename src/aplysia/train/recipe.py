@@ -58,8 +58,8 @@ class Recipe:
         train_samples: size of the part of the training set that is used, what is held out included; the same part for every
             seed. None: all of it.
         weights: file of forward weights to start from, the `model.safetensors` of a run of the same net; None: fresh ones.
-        bias, standardise, gain, dropout: see `aplysia.nets.layer.Layer`; for first-spike neurons the bias is a trainable
-            threshold.
+        bias, standardise, centre, gain, dropout: see `aplysia.nets.layer.Layer`; for first-spike neurons the bias is a
+            trainable threshold.
         init: law of the initial weights.
         clip: largest gradient norm; None: no clipping.
         probe: measure the feedback's alignment with true backpropagation every so many steps, on a fixed batch of training
@@ -90,6 +90,7 @@ class Recipe:
     weights: Path | None = None
     bias: bool = True
     standardise: bool = False
+    centre: bool = False
     gain: float = 1.0
     dropout: float = 0.0
     init: AbstractInitial = field(default_factory=He)
@@ -174,6 +175,7 @@ class Recipe:
             readout=self.readout,
             bias=self.bias,
             standardise=self.standardise,
+            centre=self.centre,
             gain=self.gain,
             dropout=self.dropout,
             init=self.init,

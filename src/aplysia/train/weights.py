@@ -41,6 +41,6 @@ def load_weights(net: Net, path: Path) -> None:
             f"weights {file}",
             expected=f"{first} {own.get(first, 'not at all')}",
             got=f"{given.get(first, 'none')}" + (f", and {len(odd) - 1} more that differ" if len(odd) > 1 else ""),
-            fix="use the net, bias and standardise of the run the weights come from",
+            fix="use the net, bias, standardise and centre of the run the weights come from",
         )
     net.load_state_dict(tensors)

@@ -103,7 +103,7 @@ class KolenPollack(AbstractChained):
         for layer in net.fed_back:
             weight, feedback, last = layer.weight, self.tensors[layer.name], self.tensors[_LAST + layer.name]
             kappa = float(rates.get(id(weight), 0.0)) * self.decay
-            increment = weight - last
+            increment = layer.centred(weight - last)
             weight.sub_(last, alpha=kappa)
             feedback.mul_(1.0 - kappa).add_(increment)
             last.copy_(weight)
