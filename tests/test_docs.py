@@ -72,7 +72,14 @@ def test_the_commands_of_the_readme_are_accepted(tmp_path: Path, command: str) -
 
 
 def test_no_document_names_a_file_that_is_not_there() -> None:
-    for document in ("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/neurons.md", "docs/nets.md", "docs/results.md"):
+    for document in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/design.md",
+        "docs/neurons.md",
+        "docs/nets.md",
+        "docs/results.md",
+    ):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
             assert ((ROOT / document).parent / link).exists(), f"{document} links to {link}"

@@ -10,8 +10,8 @@ A2 P2  average or max pool over 2 × 2, in front of the layer (or of both ways t
 AG     average pool over the whole image, one number a channel
 Fn     fully connected, n units; the last token must be an F and is the readout
 
-Layers are called after their place, pools not counted: conv1, dense4, block2a and block2b, block2s for the weights of a shortcut,
-and readout.
+Layers are called after their place, pools not counted: conv1, dense4, block2a and block2b, block2s for the weights of its
+shortcut, readout.
 """
 
 from __future__ import annotations

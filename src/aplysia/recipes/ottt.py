@@ -1,8 +1,8 @@
 """Nets of the OTTT line (Xiao et al. 2022): nine layers, and normaliser-free residual nets; each for a GPU and for a CPU.
 
-Confirmed of the authors' code: the nine layers, standardised weights with gain 2.74, T = 6, batch 128, SGD 0.1 with momentum 0.9
-and a cosine over 300 epochs, loss with 5 % squared error, a readout that starts at N(0, 0.01²), or at 0 in residual nets. There
-the first layer's input is not traced; here it is. Ours: the residual nets for CIFAR, whose stem is one convolution, all
+Confirmed of the authors' code: the nine layers, standardised weights with gain 2.74, T = 6, batch 128, SGD 0.1 with momentum
+0.9 and a cosine over 300 epochs, loss with 5 % squared error, a readout that starts at N(0, 0.01²), or at 0 in residual nets.
+There the first layer's input is not traced; here it is. Ours: the residual nets for CIFAR, whose stem is one convolution, all
 CPU-sized nets, and the size of the cut-outs.
 """
 
