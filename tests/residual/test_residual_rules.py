@@ -7,7 +7,18 @@ import math
 
 import pytest
 import torch
-from helpers import RULES, assert_alive, close, gradients, learnt, parameters
+from helpers import (
+    RULES,
+    Trainer,
+    assert_alive,
+    attach,
+    close,
+    each_main_rule,
+    gradients,
+    learnt,
+    parameters,
+)
+from helpers import SCHEMES as EVERY_SCHEME
 from residual_parts import GAIN, NEURON, SCHEMES, SHAPE, TEXT, Plain, batch, residual
 from torch import Tensor
 
@@ -24,7 +35,7 @@ from aplysia.nets.route import Route
 from aplysia.nets.zoo import build
 from aplysia.ops.surrogate import Rectangle
 from aplysia.train.alignment import measure
-from aplysia.types import Held
+from aplysia.types import Claim, Held
 
 FLAT = dataclasses.replace(NEURON, surrogate=Rectangle(width=1e3), detach_reset=True)
 
@@ -212,6 +223,28 @@ def test_a_few_batches_of_digits_lower_the_loss_and_move_every_parameter(rule_na
     still = [name for name in start if torch.equal(start[name], end[name])]
     assert not still
     assert_alive(net, x, 0.005)
+
+
+@each_main_rule
+@pytest.mark.parametrize("scheme_name", ["ThroughTime", "Trace-EveryStep"])
+def test_every_rule_trains_a_residual_net_or_says_why_not(rule_name: str, scheme_name: str) -> None:
+    net = residual()
+    if rule_name.startswith("KolenPollack"):
+        with pytest.raises(PairError, match="standardised"):
+            RULES[rule_name]().attach(net, seed=0)
+        return
+    trainer = Trainer(net, attach(rule_name, net), EVERY_SCHEME[scheme_name](), lr=0.02)
+    start = parameters(net)
+    for seed in range(2):
+        x, target = batch(4, seed=seed)
+        assert_alive(net, x)
+        trainer.rule.begin(trainer.steps)
+        trainer.update(x, target)
+    end = parameters(net)
+    assert all(torch.isfinite(value).all() for value in end.values())
+    frozen = Claim.HIDDEN_FROZEN in trainer.rule.claims
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved == ({"readout.weight", "readout.bias"} if frozen else set(start))
 
 
 def test_alignment_is_measured_on_projections_and_left_out_where_it_is_not_defined() -> None:
