@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def generator(device: torch.device | str, *keys: int | str) -> torch.Generator:
@@ -17,3 +18,11 @@ def generator(device: torch.device | str, *keys: int | str) -> torch.Generator:
     made = torch.Generator(device=device)
     made.manual_seed(int.from_bytes(digest, "little") >> 1)
     return made
+
+
+def uniform(shape: torch.Size | tuple[int, ...], source: torch.Generator) -> Tensor:
+    """Numbers uniform in [0, 1), `[K, …]`: the same however K steps are cut into chunks."""
+    if source.device.type == "cpu":
+        # Drawn one after the other in the order of memory, so a chunk goes on where the one before has stopped.
+        return torch.rand(shape, generator=source)
+    return torch.stack([torch.rand(shape[1:], generator=source, device=source.device) for _ in range(shape[0])])

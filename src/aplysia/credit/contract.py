@@ -270,6 +270,9 @@ Apply = Callable[[], Any]
 class AbstractTemporal(ABC):
     """A scheme for time: which past activity an error is paired with, and when errors are sent.
 
+    Some methods may be replaced besides the abstract ones: `fresh` and `tensors`, by a scheme that remembers something from
+    batch to batch, and `predict` and `endless`.
+
     Attributes:
         paper: where the scheme comes from.
         summary: one line for `aplysia list temporal`.
@@ -280,6 +283,32 @@ class AbstractTemporal(ABC):
     summary: ClassVar[str]
     accepts: ClassVar[str] = "stepped"
 
+    def fresh(self) -> AbstractTemporal:
+        """A scheme of the same settings that remembers nothing."""
+        return self
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """What it remembers from batch to batch; goes into checkpoints."""
+        return {}
+
+    def endless(self) -> AbstractTemporal | None:
+        """The scheme under which a stochastic net answers as its own limit would; None: there is no other."""
+        return None
+
+    @torch.no_grad()
+    def predict(
+        self, net: Net, x: Input, *, noise: NoiseSource | None = None, seed: int = 0, batch: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """What the net answers `[B, C]`, and the number of spikes per layer `[L]`.
+
+        Args:
+            x: `[T, B, …]`, or a constant input held for T steps.
+            noise: that disturbs the layers; None: nothing.
+            seed, batch: what a stochastic net's random numbers are a function of.
+        """
+        return net.predict(x, noise=noise)
+
     def check_kind(self, net: Net) -> None:
         """Raise `PairError` where the net's neurons are of another kind than the scheme can train."""
         if net.kind != self.accepts:
@@ -287,7 +316,8 @@ class AbstractTemporal(ABC):
                 f"temporal {type(self).__name__}",
                 expected=f"{self.accepts} neurons",
                 got=f"{type(net.all[0].neuron).__name__}, a {net.kind} neuron",
-                fix="set temporal=spike_time for first-spike neurons, and trace, traceless or through_time for stepped ones",
+                fix="set temporal=spike_time for first-spike neurons, coincidence for streams of bits, and trace, traceless or "
+                "through_time for stepped ones",
             )
 
     @property

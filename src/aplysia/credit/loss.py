@@ -84,6 +84,7 @@ class SpikeTimeLoss(AbstractLoss):
     """
 
     per_step: ClassVar[bool] = True
+    reads: ClassVar[str] = "spike times"
 
     scale: float = 0.3
 
@@ -96,3 +97,27 @@ class SpikeTimeLoss(AbstractLoss):
 
     def of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(logits / self.scale, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinnerLoss(AbstractLoss):
+    """Softmax cross-entropy by the spikes of a winner-take-all layer, for streams of bits.
+
+        e[t] = s[t] − y,    e⁺ = s AND NOT y,   e⁻ = y AND NOT s,    E[e] = softmax(m) − y
+
+    with s the winner of a step, one-hot, and y the label. A winner has no derivative: e is that of the cross-entropy, in the
+    mean, and `value` the share of steps that another class won.
+    """
+
+    per_step: ClassVar[bool] = True
+    reads: ClassVar[str] = "winners"
+
+    def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:
+        won = out.gather(-1, target.expand(len(out), len(target)).unsqueeze(-1))
+        return (1.0 - won).sum() / (steps * len(target))
+
+    @torch.no_grad()
+    def error(self, out: Tensor, target: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """The value and e; e is not averaged over steps and samples, so that bits stay bits."""
+        answer = target.expand(len(out), len(target)).unsqueeze(-1)
+        return self.value(out, target, steps), out.scatter_add(-1, answer, torch.full_like(out[..., :1], -1.0))

@@ -18,9 +18,11 @@ class AbstractLoss(ABC):
 
     Attributes:
         per_step: whether the loss is a sum over steps, so that the error of a step is known at that step.
+        reads: what the readout must give, see `aplysia.neurons.base`.
     """
 
     per_step: ClassVar[bool]
+    reads: ClassVar[str] = "potentials"
 
     @abstractmethod
     def value(self, out: Tensor, target: Tensor, steps: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -21,7 +21,13 @@ _FRAMES = 5  # dimensions of a batch of frames
 
 
 class AbstractEncoder(ABC):
-    """Turns a batch into a drive; subclasses are frozen dataclasses."""
+    """Turns a batch into a drive; subclasses are frozen dataclasses.
+
+    Attributes:
+        serves: the kind of neurons it encodes for.
+    """
+
+    serves: ClassVar[str] = "stepped"
 
     @abstractmethod
     def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
@@ -98,6 +104,8 @@ class FirstSpike(AbstractEncoder):
         window: T, the length of the first layer's input window.
     """
 
+    serves: ClassVar[str] = "first-spike"
+
     window: float = 1.0
 
     def __post_init__(self) -> None:
@@ -121,3 +129,34 @@ class FirstSpike(AbstractEncoder):
                 fix="set normalise=false, and mend the data if it holds NaN",
             )
         return (x if self.window == 1.0 else x * self.window).unsqueeze(0)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Stream(AbstractEncoder):
+    """For nets of stochastic streams: a pixel is the probability of a bit, held for N steps; the bits are drawn by the scheme.
+
+    A frame of events is bits already: 1 where anything happened in that step.
+    """
+
+    serves: ClassVar[str] = "stream"
+
+    def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
+        if x.ndim == _FRAMES:
+            if x.shape[1] != steps:
+                raise DataError(
+                    "Stream encoder",
+                    expected=f"recordings of {steps} frames, one per step of the streams",
+                    got=f"{x.shape[1]} frames",
+                    fix="load the data with as many steps as the streams have",
+                )
+            return (x.transpose(0, 1) > 0).to(x.dtype)
+        low, high = torch.stack(torch.aminmax(x)).tolist()
+        if not (low >= 0 and high <= 1):  # written so that NaN is refused too
+            raise DataError(
+                "Stream encoder",
+                expected="pixels from 0 to 1, as probabilities are",
+                got=f"values from {low:.3g} to {high:.3g}",
+                fix="set normalise=false, and mend the data if it holds NaN",
+            )
+        return Held(x, steps)

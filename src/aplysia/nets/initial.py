@@ -17,11 +17,13 @@ class Law(NamedTuple):
         mean: its mean.
         std: its standard deviation.
         start: factor on the weights at the start alone; random feedback is of the law itself.
+        bias: what the biases start at, where there are any.
     """
 
     mean: float
     std: float
     start: float = 1.0
+    bias: float = 0.0
 
 
 class AbstractInitial(ABC):
@@ -79,6 +81,27 @@ class PositiveMean(AbstractInitial):
         if readout:
             return Law(0.0, self.gain * math.sqrt(1.0 / fan_in))
         return Law(self.mean / fan_in, self.gain * math.sqrt(2.0 / fan_in))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MidRange(AbstractInitial):
+    """N(0, gain²/fan_in) and biases that put a hidden membrane into the middle of [0, 1], for units that clip at both ends.
+
+    Attributes:
+        gain: factor on the standard deviation.
+        bias: of the hidden layers.
+    """
+
+    gain: float = 1.0
+    bias: float = 0.3
+
+    def __post_init__(self) -> None:
+        _positive("init.gain", self.gain)
+        if not math.isfinite(self.bias):
+            raise RecipeError("init.bias", expected="a finite number", got=repr(self.bias), fix="use 0.3")
+
+    def law(self, fan_in: int, *, readout: bool) -> Law:
+        return Law(0.0, self.gain / math.sqrt(fan_in), bias=0.0 if readout else self.bias)
 
 
 def _positive(key: str, value: float) -> None:

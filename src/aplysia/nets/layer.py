@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from aplysia.errors import RecipeError
 from aplysia.nets.first_spike import check_first_spike
 from aplysia.nets.initial import Law
-from aplysia.nets.pool import AveragePool, Pool, StemPool
+from aplysia.nets.pool import AveragePool, MaxPool, Pool, StemPool
 from aplysia.nets.route import Route
 from aplysia.nets.shortcut import Sent, Shortcut
-from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, State
+from aplysia.nets.stream import check_stream, run_stream
+from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream, State
 from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
 from aplysia.ops.synapse import Connection, hold, synapse
@@ -120,6 +121,17 @@ class Layer(nn.Module):
                 stem_pool=stem_pool is not None,
                 shortcut=shortcut is not None,
             )
+        if isinstance(neuron, AbstractStream):
+            check_stream(
+                name,
+                max_pool=any(isinstance(pool, MaxPool) for pool in pools),
+                gain=gain,
+                dropout=dropout,
+                standardise=standardise,
+                centre=centre,
+                shortcut=shortcut is not None,
+                stem_pool=stem_pool is not None,
+            )
         self.name, self.geometry, self.neuron, self.pools = name, geometry, neuron, pools
         if centre and math.prod(weight_shape[1:]) == 1:
             raise RecipeError(
@@ -207,7 +219,8 @@ class Layer(nn.Module):
         """Run one chunk.
 
         Args:
-            x: `[K, B, …]`, or a constant input held for K steps; for first-spike neurons earliness `[1, B, …]`.
+            x: `[K, B, …]`, or a constant input held for K steps; for first-spike neurons earliness `[1, B, …]`; for stochastic
+                ones bits, or rates `[1, B, …]`.
             state: from the chunk before; None at the start of a sequence.
             route: the fillings of the slots.
             clean: what the update is paired with in place of x: the same without noise. None: x.
@@ -220,7 +233,10 @@ class Layer(nn.Module):
         state, route = state or LayerState(), route or Route()
         if isinstance(self.neuron, AbstractFirstSpike):
             return self._first_spike(self.neuron, x, route)
-        assert isinstance(self.neuron, AbstractStepped), "a neuron is stepped or first-spike"
+        if isinstance(self.neuron, AbstractStream):
+            out, carry, spikes = run_stream(self, self.neuron, x, state.carry, route)
+            return out, LayerState(carry=carry), Counts(spikes, _nothing(out).saturated)
+        assert isinstance(self.neuron, AbstractStepped), "a neuron is stepped, first-spike or a stream"
         return self._stepped(self.neuron, x, state, route, clean, disturbance, beside)
 
     def _stepped(

@@ -125,6 +125,8 @@ class Net(nn.Module):
             for layer in self.synapses:
                 drawn = layer.draw_weight(generator("cpu", seed, "weights", layer.name))
                 layer.weight.copy_(drawn if layer.law.start == 1.0 else drawn * layer.law.start)
+                if layer.bias is not None:
+                    layer.bias.fill_(layer.law.bias)
 
     @property
     def all(self) -> list[Layer]:
@@ -153,7 +155,7 @@ class Net(nn.Module):
 
     @property
     def kind(self) -> str:
-        """The kind of its neurons: stepped or first-spike."""
+        """The kind of its neurons: stepped, first-spike or stream."""
         return self.readout.neuron.kind
 
     @property

@@ -14,6 +14,7 @@ from aplysia.nets.noise import NoiseSource
 
 if TYPE_CHECKING:
     from aplysia.nets.layer import Layer
+    from aplysia.nets.stream import Streams
 
 Carry = Any
 
@@ -61,6 +62,7 @@ class Route:
         noise: what the hidden layers are disturbed by; None: nothing.
         start: number of the chunk's first step within its sequence, which noise is a function of.
         slopes: whether layers hand out ∂(output)/∂(current), step by step.
+        streams: what nets of stochastic streams draw from and count into; None: the limit of endless streams.
     """
 
     feedback: Callable[[Layer, Tensor], Tensor | None] = own_weight
@@ -71,3 +73,4 @@ class Route:
     noise: NoiseSource | None = None
     start: int = 0
     slopes: bool = False
+    streams: Streams | None = None

@@ -28,10 +28,11 @@ from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.nets.pool import AveragePool, MaxPool, Pool, StemPool
 from aplysia.nets.shortcut import Shortcut
-from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron
+from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
 from aplysia.neurons.potential import Potential
+from aplysia.neurons.winner_take_all import WinnerTakeAll
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
 
 # Factor on the branch of a residual block (Brock et al. 2021; OTTT).
@@ -141,6 +142,13 @@ def _synapse_shape(text: str, spec: _Spec, shape: tuple[int, ...]) -> tuple[Abst
     return geometry, (spec.channels, shape[0] // groups, spec.kernel, spec.kernel)
 
 
+_readouts: dict[str, Callable[[], AbstractNeuron]] = {
+    AbstractStepped.kind: Integrator,
+    AbstractFirstSpike.kind: Potential,
+    AbstractStream.kind: WinnerTakeAll,
+}
+
+
 def build(
     text: str,
     input_shape: tuple[int, ...],
@@ -155,13 +163,14 @@ def build(
     init: AbstractInitial | None = None,
     seed: int = 0,
 ) -> Net:
-    """A net from its text. Biases start at 0.
+    """A net from its text.
 
     Args:
         text: see the top of this file.
         input_shape: one sample, `(C, H, W)` or `(M,)`.
         neuron: of the hidden layers; a default `LIF()`.
-        readout: of the last layer; a default `Integrator()` without memory, or `Potential()` for first-spike neurons.
+        readout: of the last layer; a default `Integrator()` without memory, `Potential()` for first-spike neurons, or
+            `WinnerTakeAll()` for streams.
         bias, standardise, centre, gain, dropout: see `Layer`; the readout is never standardised, centred, scaled or dropped.
         init: law of the initial weights; He's unless said. With `standardise` their scale has no effect.
         seed: of the initial weights.
@@ -170,7 +179,7 @@ def build(
         RecipeError: a text that names no net for this input.
     """
     neuron, init = neuron or LIF(), init or He()
-    readout = readout or (Potential() if isinstance(neuron, AbstractFirstSpike) else Integrator())
+    readout = readout or _readouts[neuron.kind]()
     made: list[Layer] = []
     hidden = partial(
         Layer, neuron=neuron, bias=bias, standardise=standardise, centre=centre, gain=gain, dropout=dropout

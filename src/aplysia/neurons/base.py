@@ -5,15 +5,19 @@ can train:
 
     AbstractStepped      signals are 0/1 spikes at each of T steps, `[K, B, …]`; a state goes in and comes out
     AbstractFirstSpike   signals are the earliness of one spike, in closed form, `[1, B, …]`; no time is stepped through
+    AbstractStream       signals are stochastic bits, `[K, B, …]`, or what an engine has stand for them; gradients are too
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
 
+from aplysia.neurons.stream_memory import AbstractMemory
+from aplysia.ops.stream import Draws
 from aplysia.ops.synapse import Connection
 
 State = tuple[Tensor, ...]
@@ -29,12 +33,19 @@ class AbstractNeuron(ABC):
         summary: one line for `aplysia list neurons`.
         kind: the kind of net it can be in, for sentences.
         advice: what to do when a layer of these falls silent.
+        partners: parts of a recipe that go with this kind, as `--set` takes them.
     """
 
     spiking: ClassVar[bool]
     summary: ClassVar[str]
     kind: ClassVar[str]
     advice: ClassVar[str] = ""
+    partners: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    @abstractmethod
+    def gives(self) -> str:
+        """What its output means to a loss, where it is the readout: potentials, spikes, spike times, winners or bits."""
 
 
 class AbstractStepped(AbstractNeuron):
@@ -42,6 +53,16 @@ class AbstractStepped(AbstractNeuron):
 
     kind: ClassVar[str] = "stepped"
     advice: ClassVar[str] = "lower neuron.threshold, raise neuron.leak, or set standardise=true and gain=2.74"
+    partners: ClassVar[Mapping[str, str]] = {
+        "readout": "integrator",
+        "loss": "stepwise",
+        "temporal": "trace",
+        "encoder": "direct",
+    }
+
+    @property
+    def gives(self) -> str:
+        return "spikes" if self.spiking else "potentials"
 
     @property
     @abstractmethod
@@ -80,8 +101,18 @@ class AbstractFirstSpike(AbstractNeuron):
 
     kind: ClassVar[str] = "first-spike"
     advice: ClassVar[str] = "lower neuron.threshold, set temporal.revive=push, or start with init=positive_mean"
+    partners: ClassVar[Mapping[str, str]] = {
+        "readout": "potential",
+        "loss": "stepwise",
+        "temporal": "spike_time",
+        "encoder": "first_spike",
+    }
     averages: ClassVar[bool] = True
     biased: ClassVar[bool] = True
+
+    @property
+    def gives(self) -> str:
+        return "spike times" if self.spiking else "potentials"
 
     @property
     @abstractmethod
@@ -100,3 +131,48 @@ class AbstractFirstSpike(AbstractNeuron):
     @abstractmethod
     def respond(self, drives: tuple[Tensor, ...], connection: Connection) -> Tensor:
         """The earliness `[B, …]` of the units' own spikes (of a readout: its potential)."""
+
+
+class AbstractStream(AbstractNeuron):
+    """A stochastic neuron whose signals are streams of bits, forward and backward in the same steps.
+
+    Attributes:
+        memory: from currents to the membrane.
+        emits: whether errors go on down as gradient spikes of its own; else they pass as they are.
+        one_winner: whether exactly one unit of the layer fires at each step.
+    """
+
+    kind: ClassVar[str] = "stream"
+    advice: ClassVar[str] = "start with smaller weights, or raise the bias: a clipped unit dies at both ends"
+    partners: ClassVar[Mapping[str, str]] = {
+        "readout": "winner_take_all",
+        "loss": "winner",
+        "temporal": "coincidence",
+        "encoder": "stream",
+    }
+    emits: ClassVar[bool]
+    one_winner: ClassVar[bool] = False
+
+    memory: AbstractMemory
+
+    @property
+    def gives(self) -> str:
+        return "winners" if self.one_winner else "bits"
+
+    @abstractmethod
+    def respond(self, m: Tensor, variance: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor | None]:
+        """What is sent on, and the factor on gradient spikes.
+
+        Args:
+            m: membrane `[K, B, …]`.
+            variance: of the membrane over the bits of its inputs, in the limit of memoryless streams; else None.
+            draws: the layer's own.
+
+        Returns:
+            the stream `[K, B, …]`, and the probability of the derivative bits, or None where errors pass as they are.
+        """
+
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """The derivative is this times the probability of its bit."""

@@ -23,10 +23,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractSpatial
+from aplysia.credit.contract import AbstractSpatial, AbstractTemporal
 from aplysia.credit.spatial.symmetric import Symmetric
 from aplysia.nets.layer import Layer, LayerState
 from aplysia.nets.net import Input, Net
+from aplysia.ops.coincidence import take_coincidences
 from aplysia.train.learner import Learner
 
 Measured = dict[str, dict[str, float]]
@@ -35,12 +36,12 @@ Measured = dict[str, dict[str, float]]
 def measure(learner: Learner, x: Input, target: Tensor) -> Measured:
     """Alignment per layer on one probe batch; weights, gradients and the rule are left as they were."""
     # A look must not teach: some rules learn their feedback from every pass they see.
-    net, rule = learner.net, copy.deepcopy(learner.rule)
+    net, rule, temporal = learner.net, copy.deepcopy(learner.rule), copy.deepcopy(learner.temporal)
     reference = Symmetric()
     reference.attach(net, seed=0)
     with _gradients_kept(net):
-        errors, gradients = _errors_and_gradients(learner, x, target, rule)
-        true_errors, true_gradients = _errors_and_gradients(learner, x, target, reference)
+        errors, gradients = _errors_and_gradients(learner, temporal, x, target, rule)
+        true_errors, true_gradients = _errors_and_gradients(learner, temporal, x, target, reference)
     found: Measured = {layer.name: _feedback(layer, rule) if layer in net.fed_back else {} for layer in net.synapses}
     for name, row in found.items():
         for key, ours, theirs in (
@@ -66,7 +67,7 @@ def _feedback(layer: Layer, rule: AbstractSpatial) -> dict[str, float]:
 
 
 def _errors_and_gradients(
-    learner: Learner, x: Input, target: Tensor, rule: AbstractSpatial
+    learner: Learner, temporal: AbstractTemporal, x: Input, target: Tensor, rule: AbstractSpatial
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The error at each layer's output, all chunks joined, and the gradient of each weight."""
     net = learner.net
@@ -83,7 +84,7 @@ def _errors_and_gradients(
 
     handles = [layer.register_forward_hook(watch) for layer in net.all]
     try:
-        learner.temporal.learn(net, x, target, learner.loss, rule, apply=lambda: None)
+        temporal.learn(net, x, target, learner.loss, rule, apply=lambda: None)
     finally:
         for handle in handles:
             handle.remove()
@@ -100,6 +101,7 @@ def _gradients_kept(net: Net) -> Iterator[None]:
     finally:
         for parameter, gradient in before:
             parameter.grad = gradient
+            take_coincidences(parameter)
 
 
 def _cosine(a: Tensor, b: Tensor) -> float | None:

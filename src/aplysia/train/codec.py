@@ -56,7 +56,8 @@ def override(obj: T, assignments: Iterable[str], axes: Axes) -> T:
                 f"--set {text}", expected="key=value", got="no '='", fix="write for example --set neuron.leak=0.9"
             )
         node = top
-        for part in key.strip().split("."):
+        first, *rest = key.strip().split(".")
+        for part in (getattr(obj, "aliases", {}).get(first, first), *rest):
             node = node.subs.setdefault(part, _Node())
         if node.text is not None:
             raise RecipeError(

@@ -52,7 +52,7 @@ class Learner:
         seed: int = 0,
     ) -> None:
         self.net, self.rule, self.optimiser = net, rule, optimiser
-        self.temporal, self.loss = temporal or Trace(), loss or StepwiseLoss()
+        self.temporal, self.loss = (temporal or Trace()).fresh(), loss or StepwiseLoss()
         self.clip, self.seed = clip, seed
         self.steps = 0
         self.cost = Cost()

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal
-from aplysia.credit.loss import SpikeTimeLoss, StepwiseLoss
+from aplysia.credit.loss import SpikeTimeLoss, StepwiseLoss, WinnerLoss
 from aplysia.credit.spatial.symmetric import Symmetric
 from aplysia.credit.temporal.trace import Trace
 from aplysia.data.augment import AbstractAugmentation
 from aplysia.data.base import AbstractDataset, Bundle
-from aplysia.data.encode import AbstractEncoder, Direct, FirstSpike
+from aplysia.data.encode import AbstractEncoder, Direct
 from aplysia.errors import RecipeError
 from aplysia.nets.initial import AbstractInitial, He
 from aplysia.nets.net import Net
 from aplysia.nets.zoo import build, parse
-from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron
+from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
+from aplysia.plugins import name_of
 from aplysia.train.optimise import SGD, AbstractOptimiser, AbstractSchedule, Cosine
 
 # Where the variants of an abstract part live, when that is not the file the abstract part stands in.
@@ -46,7 +49,7 @@ class Recipe:
         readout: of the last layer.
         loss: on the readout.
         encoder: from pixels to what the first layer gets at each step.
-        steps: T.
+        steps: T; for streams of bits their length N, which `--set stream_length=` means too.
         batch_size: samples per update.
         epochs: passes over the training set.
         optimiser: and its learning rate.
@@ -68,6 +71,8 @@ class Recipe:
         seed: of weights, order, augmentation, feedback and noise.
         compiled: compiled kernels; None: where the run is long enough to pay for compiling. No number depends on it.
     """
+
+    aliases: ClassVar[Mapping[str, str]] = {"stream_length": "steps"}
 
     name: str
     data: AbstractDataset
@@ -103,8 +108,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size", "epochs", "probe", "probe_samples", "train_samples"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
+                shown = "stream_length" if key == "steps" and self.neuron.kind == AbstractStream.kind else key
                 raise RecipeError(
-                    key, expected="a whole number of at least 1", got=repr(getattr(self, key)), fix="use 1 or more"
+                    shown, expected="a whole number of at least 1", got=repr(getattr(self, key)), fix="use 1 or more"
                 )
         for key, top in (("validation", 0.9), ("dropout", 0.95)):
             if not 0.0 <= getattr(self, key) <= top:
@@ -123,29 +129,34 @@ class Recipe:
         parse(self.net)
 
     def _check_kinds(self) -> None:
-        """Neurons, readout, scheme and encoder must speak of the same kind of signal; all that does not is named at once."""
+        """All parts must speak of the same kind of signal; everything that does not is named at once."""
         kind, wrong, cure = self.neuron.kind, [], []
-        first_spike = kind == AbstractFirstSpike.kind
+
+        def amiss(key: str, part: object, why: str) -> None:
+            wrong.append(f"{key} {type(part).__name__}{why}")
+            cure.append(f"{key}={self.neuron.partners[key]}")
+
         if self.readout.kind != kind:
-            wrong.append(f"readout {type(self.readout).__name__} ({self.readout.kind})")
-            cure.append("readout=potential" if first_spike else "readout=integrator")
-        elif self.readout.spiking and not first_spike:
-            wrong.append(f"readout {type(self.readout).__name__}, which spikes")
-            cure.append("readout=integrator")
-        elif self.readout.spiking != isinstance(self.loss, SpikeTimeLoss):
+            amiss("readout", self.readout, f" ({self.readout.kind})")
+        elif self.readout.gives in ("spikes", "bits"):
+            amiss("readout", self.readout, ", which spikes")
+        elif self.readout.gives != self.loss.reads:
             wrong.append(f"loss {type(self.loss).__name__} on the readout {type(self.readout).__name__}")
-            cure.append("loss=spike_time" if self.readout.spiking else "loss=stepwise")
+            fits = next(cls for cls in (StepwiseLoss, SpikeTimeLoss, WinnerLoss) if cls.reads == self.readout.gives)
+            cure.append(f"loss={name_of(fits, AXES[AbstractLoss], AbstractLoss)}")
         if self.temporal.accepts != kind:
-            wrong.append(f"temporal {type(self.temporal).__name__} (for {self.temporal.accepts} neurons)")
-            cure.append("temporal=spike_time" if first_spike else "temporal=trace")
-        if isinstance(self.encoder, FirstSpike) != first_spike:
-            wrong.append(f"encoder {type(self.encoder).__name__}")
-            cure.append("encoder=first_spike" if first_spike else "encoder=direct")
-        if first_spike:
-            for key, only in (("steps", 1), ("gain", 1.0), ("dropout", 0.0), ("normalise", False)):
-                if getattr(self, key) != only:
-                    wrong.append(f"{key}={getattr(self, key)}")
-                    cure.append(f"{key}={str(only).lower()}")
+            amiss("temporal", self.temporal, f" (for {self.temporal.accepts} neurons)")
+        if self.encoder.serves != kind:
+            amiss("encoder", self.encoder, "")
+        fixed: dict[str, object] = {}
+        if kind != AbstractStepped.kind:
+            fixed = {"gain": 1.0, "dropout": 0.0, "normalise": False}
+        if kind == AbstractFirstSpike.kind:
+            fixed["steps"] = 1
+        for key, only in fixed.items():
+            if getattr(self, key) != only:
+                wrong.append(f"{key}={getattr(self, key)}")
+                cure.append(f"{key}={str(only).lower()}")
         if wrong:
             raise RecipeError(
                 f"neuron {type(self.neuron).__name__}",

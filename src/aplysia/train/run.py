@@ -108,6 +108,9 @@ class Run:
             if trainer.learner.rule.noise.alpha > 0.0:
                 noisy = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed, noisy=True)
                 tested["noisy_accuracy"] = noisy["accuracy"]
+            if (endless := trainer.learner.temporal.endless()) is not None:
+                far = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed, scheme=endless)
+                tested |= {"limit_accuracy": far["accuracy"], "limit_loss": far["loss"]}
         self.folder.save_model(dict(trainer.learner.net.state_dict()))
         self.summary = self._summary(trainer, tested, last)
         self.folder.write_json(
@@ -244,6 +247,7 @@ class Run:
         optimiser_tensors, optimiser_meta = flatten(learner.optimiser.state_dict(), "optimiser")
         tensors = {f"net/{k}": v for k, v in learner.net.state_dict().items()}
         tensors |= {f"rule/{k}": v for k, v in learner.rule.tensors.items()} | optimiser_tensors
+        tensors |= {f"temporal/{k}": v for k, v in learner.temporal.memory.items()}
         tally = trainer.tally
         if tally is not None:
             tensors |= {f"tally/{k}": v for k, v in tally.tensors().items()}
@@ -273,6 +277,7 @@ class Run:
         try:
             learner.net.load_state_dict(part("net/"))
             learner.rule.load_tensors({k: v.to(self.device) for k, v in part("rule/").items()})
+            learner.temporal.memory.update({k: v.to(self.device) for k, v in part("temporal/").items()})
             learner.optimiser.load_state_dict(unflatten(tensors, meta["optimiser"]))
         except (RuntimeError, ValueError, KeyError) as problem:
             raise RunError(
@@ -311,6 +316,8 @@ class Run:
             "test_accuracy": tested["accuracy"],
             "test_loss": tested["loss"],
             "noisy_test_accuracy": tested.get("noisy_accuracy"),
+            "limit_test_accuracy": tested.get("limit_accuracy"),
+            "limit_test_loss": tested.get("limit_loss"),
             "train_accuracy": last["train_accuracy"],
             "val_accuracy": last.get("val_accuracy"),
             "rates": tested["rates"],

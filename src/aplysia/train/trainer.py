@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aplysia.credit.contract import AbstractTemporal
 from aplysia.data.encode import AbstractEncoder
 from aplysia.data.loader import Loader
 from aplysia.nets.net import Net
@@ -174,21 +175,29 @@ class Trainer:
 
 @torch.no_grad()
 def evaluate(
-    learner: Learner, loader: Loader, encoder: AbstractEncoder, steps: int, seed: int, *, noisy: bool = False
+    learner: Learner,
+    loader: Loader,
+    encoder: AbstractEncoder,
+    steps: int,
+    seed: int,
+    *,
+    noisy: bool = False,
+    scheme: AbstractTemporal | None = None,
 ) -> dict[str, Any]:
     """Loss of the mean output, accuracy and firing rates on a loader; encoder noise depends on the seed alone.
 
     Args:
         noisy: whether the layers are disturbed as in training, at its last α, but each step by itself: antithetic pairs would
             cancel in the mean output.
+        scheme: that predicts; the learner's unless said.
     """
-    net = learner.net
+    net, scheme = learner.net, scheme or learner.temporal
     noise = replace(learner.rule.noise, antithetic=False)
     tally = Tally.empty(net)
     for number, (images, labels) in enumerate(loader.batches(0)):
         x = encoder(images, steps, generator(images.device, seed, "evaluate", number))
         source = NoiseSource(noise, seed, learner.steps, f"evaluate/{number}") if noisy else None
-        logits, spikes = net.predict(x, noise=source)
+        logits, spikes = scheme.predict(net, x, noise=source, seed=seed, batch=number)
         loss = learner.loss.of_logits(logits, labels)
         slots = [steps * len(labels) * layer.units for layer in net.all]
         tally.add(logits, labels, loss, spikes, slots)
