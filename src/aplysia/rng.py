@@ -7,6 +7,7 @@ changes no number in another.
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -18,6 +19,18 @@ def generator(device: torch.device | str, *keys: int | str) -> torch.Generator:
     made = torch.Generator(device=device)
     made.manual_seed(int.from_bytes(digest, "little") >> 1)
     return made
+
+
+def integers(shape: torch.Size | tuple[int, ...], bits: int, source: torch.Generator) -> Tensor:
+    """Whole numbers of 8 or 16 bits, uniform around −½, `[K, …]`: the same however K steps are cut into chunks."""
+    kind = {8: torch.int8, 16: torch.int16}[bits]
+    # A word of 64 random bits serves several numbers; each step begins with a word of its own.
+    each, count = 64 // bits, math.prod(shape[1:])
+    words = torch.empty(shape[0], -(-count // each), dtype=torch.int64, device=source.device)
+    parts = [words] if source.device.type == "cpu" else list(words)
+    for part in parts:
+        part.random_(-(1 << 63), None, generator=source)
+    return words.view(kind)[:, :count].reshape(shape)
 
 
 def uniform(shape: torch.Size | tuple[int, ...], source: torch.Generator) -> Tensor:

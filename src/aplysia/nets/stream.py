@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from aplysia.errors import PairError, RecipeError
+from aplysia.nets.pool import AveragePool
 from aplysia.neurons.base import AbstractStream
+from aplysia.ops.bit_products import fast_bits, for_bits
 from aplysia.ops.coincidence import wants_coincidences
+from aplysia.ops.geometry import AbstractGeometry
 from aplysia.ops.stream import AbstractEngine, Draws, Expect, Meeting, stochastic
 from aplysia.ops.synapse import synapse
 from aplysia.types import Held
@@ -53,7 +56,8 @@ class Streams:
         n: N.
         keys: what every random number is a function of, beside layer and purpose.
         ceilings: Γ of each layer that emits gradient spikes, 0-dim, in units of the output error.
-        loads: per layer.
+        bounded: layers whose errors cannot exceed the ceiling, so that nothing need be watched.
+        loads: of the others.
         busy: coincidences on both lines together, of each parameter that asked for counts, in units of one slot's.
     """
 
@@ -61,6 +65,7 @@ class Streams:
     n: int
     keys: tuple[int | str, ...] = ()
     ceilings: dict[str, Tensor] = field(default_factory=dict)
+    bounded: set[str] = field(default_factory=set)
     loads: dict[str, Load] = field(default_factory=dict)
     busy: dict[torch.nn.Parameter, Tensor] = field(default_factory=dict)
     _draws: dict[str, Draws] = field(default_factory=dict)
@@ -78,21 +83,27 @@ class Streams:
         assert isinstance(layer.neuron, AbstractStream)
         return self.ceilings[layer.name] * layer.neuron.scale
 
+    def exact(self, layer: Layer) -> bool:
+        """Whether all that meets this layer's weights is 0 or a power of two, so that bf16 holds it: bits, not rates."""
+        whole = all(isinstance(pool, AveragePool) and _power_of_two(float(pool.size or 3)) for pool in layer.pools)
+        return self.engine.stepped and whole and _power_of_two(float(self.unit(layer)))
+
     def emit(self, layer: Layer, g: Tensor, gate: Tensor, draws: Draws) -> Tensor:
         """Gradient spikes for errors g `[K, B, …]` behind derivative bits, times what one of them stands for."""
         assert isinstance(layer.neuron, AbstractStream)
         if self.engine.limit:
             return g * gate if layer.neuron.scale == 1.0 else g * gate * layer.neuron.scale
         ceiling = self.ceilings[layer.name]
-        size = g.abs()
-        load = Load((size > 0.0).sum(), (size > 0.5 * ceiling).sum(), (size > ceiling).sum())
-        self.loads[layer.name] = self.loads[layer.name] + load if layer.name in self.loads else load
+        if layer.name not in self.bounded:
+            size = g.abs()
+            load = Load(size.count_nonzero(), (size > 0.5 * ceiling).count_nonzero(), (size > ceiling).count_nonzero())
+            self.loads[layer.name] = self.loads[layer.name] + load if layer.name in self.loads else load
         return draws.rails(g, ceiling, gate).mul_(self.unit(layer))
 
-    def tally(self, layer: Layer, delta: Tensor, pre: Tensor) -> None:
+    def tally(self, layer: Layer, geometry: AbstractGeometry, delta: Tensor, pre: Tensor) -> None:
         """Add up what moved at all, whatever its sign, for parameters whose devices want to know."""
         for parameter, count in (
-            (layer.weight, lambda size: layer.geometry.outer(size, pre, layer.weight.shape)),
+            (layer.weight, lambda size: geometry.outer(size, pre, layer.weight.shape)),
             (layer.bias, layer.geometry.bias_gradient),
         ):
             if parameter is not None and wants_coincidences(parameter):
@@ -120,14 +131,16 @@ def run_stream(
     bits = x.value.unsqueeze(0) if isinstance(x, Held) else x
     steps, batch = bits.shape[:2]
     drive = layer.prepare((bits.detach() if route.cut else bits).flatten(0, 1))
-    weight = layer.effective_weight()
+    weight, geometry = layer.effective_weight(), layer.geometry
+    if fast_bits(drive) and streams.exact(layer):
+        geometry = for_bits(geometry)
     feedback = route.feedback(layer, weight) if drive.requires_grad else None
 
     def outer(delta: Tensor, pre: Tensor, shape: torch.Size) -> Tensor:
-        streams.tally(layer, delta, pre)
-        return streams.engine.paired(Meeting(delta, pre, layer.geometry, shape), streams.unit(layer), draws)
+        streams.tally(layer, geometry, delta, pre)
+        return streams.engine.paired(Meeting(delta, pre, geometry, shape), streams.unit(layer), draws)
 
-    currents = synapse(drive, weight, layer.bias, geometry=layer.geometry, feedback=feedback, outer=outer)
+    currents = synapse(drive, weight, layer.bias, geometry=geometry, feedback=feedback, outer=outer)
     currents = currents.unflatten(0, (steps, batch))
     with torch.no_grad():
         membrane, carry = neuron.memory.scan(currents.detach(), carry, route.start, streams.engine.slots(streams.n))
@@ -209,6 +222,10 @@ def check_stream(
             got=", and ".join(wrong),
             fix="leave it out; pool by average (A2) or stride (s2)",
         )
+
+
+def _power_of_two(value: float) -> bool:
+    return math.frexp(value)[0] == 0.5
 
 
 def octave(value: float) -> float:

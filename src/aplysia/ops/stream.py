@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from aplysia.errors import RecipeError
 from aplysia.ops.geometry import AbstractGeometry
 from aplysia.ops.winner import AbstractCircuit
-from aplysia.rng import generator, uniform
+from aplysia.rng import generator, integers, uniform
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,30 @@ class AbstractEngine(ABC):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bits(AbstractEngine):
-    """The bits themselves: the truth, for every neuron."""
+    """The bits themselves: the truth, for every neuron.
+
+    Attributes:
+        random_bits: r, of the number a comparator compares with: probabilities are multiples of 2^−r, the nearest. 8, 16 or 24.
+    """
 
     stepped: ClassVar[bool] = True
 
+    random_bits: int = 16
+
+    def __post_init__(self) -> None:
+        if self.random_bits not in (8, 16, 24):
+            raise RecipeError(
+                "temporal.engine.random_bits", expected="8, 16 or 24", got=repr(self.random_bits), fix="use 16"
+            )
+
     def unipolar(self, p: Tensor, n: int, source: torch.Generator) -> Tensor:
-        return (uniform(p.shape, source) < p).to(p.dtype)
+        if self.random_bits == 24:
+            return uniform(p.shape, source).to(p.dtype).lt_(p)
+        number = integers(p.shape, self.random_bits, source).to(p.dtype)
+        half, once = 1 << (self.random_bits - 1), p[:1] if p.stride(0) == 0 else p
+        return number.lt_((once * (2.0 * half)).round_().sub_(half))
 
     def winners(self, m: Tensor, n: int, circuit: AbstractCircuit, source: torch.Generator) -> Tensor:
         return circuit.draw(m, source)
@@ -230,7 +247,7 @@ class Draws:
         ±1 with probability clip(|g|/ceiling, 0, 1)·gate, of the sign of g: a spike of the line AND the derivative bit. The two
         are independent, so one random number does for both.
         """
-        return self.unipolar((g.abs() / ceiling).clamp_(max=1.0).mul_(gate), "gradient").mul_(g.sign())
+        return self.unipolar((g.abs() / ceiling).clamp_(max=1.0).mul_(gate), "gradient").copysign_(g)
 
 
 class _Stochastic(torch.autograd.Function):

@@ -35,14 +35,19 @@ from aplysia.ops.stream import AbstractEngine, Bits, Expect
 from aplysia.types import Held, Paper
 
 # Steps run at once when nothing is said: enough for large products, few enough to keep memory flat in N.
-_CHUNK = 16
+_CHUNK = 32
 
 
 class AbstractCeiling(ABC):
     """Γ of a layer, the error at which its gradient lines fire at every step, in units of the output error.
 
     On the chip a layer divides by γ_l = Γ_l/Γ_{l+1}. Γ changes between updates only.
+
+    Attributes:
+        watches: whether it needs to know what the lines carried.
     """
+
+    watches: ClassVar[bool]
 
     @abstractmethod
     def before(self, last: Tensor | None, bound: Tensor | None, above: Tensor) -> Tensor:
@@ -69,6 +74,8 @@ class Tracked(AbstractCeiling):
         weight_bound: w_max; None: the largest weight there is at the time.
         clipped: ε in (0, 1).
     """
+
+    watches: ClassVar[bool] = True
 
     weight_bound: float | None = None
     clipped: float = 1e-3
@@ -107,6 +114,8 @@ class Constant(AbstractCeiling):
         gamma: γ > 0.
     """
 
+    watches: ClassVar[bool] = False
+
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
@@ -127,7 +136,7 @@ class Coincidence(AbstractTemporal):
     Attributes:
         engine: how streams are represented.
         ceiling: the scale of the gradient lines.
-        chunk: K, steps run at once; None: 16, or the whole stream where a neuron needs it. No number depends on it.
+        chunk: K, steps run at once; None: 32, or the whole stream where a neuron needs it. No number depends on it.
     """
 
     paper: ClassVar[Paper] = Paper(
@@ -206,7 +215,8 @@ class Coincidence(AbstractTemporal):
         n, kept = steps_of(x), [(p, p.grad) for p in net.parameters()]
         for parameter, _ in kept:
             parameter.grad = None
-        streams = Streams(self.engine, n, (spatial.seed, "streams", spatial.step), self._ceilings(net, spatial))
+        streams = Streams(self.engine, n, (spatial.seed, "streams", spatial.step))
+        self._set_ceilings(net, spatial, streams)
         won, spikes, states = None, None, None
         for part, start in self._parts(net, x, streams):
             route = Route(feedback=spatial.slot, cut=spatial.cuts, through_time=False, start=start, streams=streams)
@@ -263,11 +273,10 @@ class Coincidence(AbstractTemporal):
             start += length
 
     @torch.no_grad()
-    def _ceilings(self, net: Net, spatial: AbstractSpatial) -> dict[str, Tensor]:
+    def _set_ceilings(self, net: Net, spatial: AbstractSpatial, streams: Streams) -> None:
         """Γ of each layer that emits gradient spikes, from the readout down."""
         if self.engine.limit:
-            return {}
-        made: dict[str, Tensor] = {}
+            return
         above = net.readout.weight.detach().new_ones(())
         for upper, layer in zip(reversed(net.all[1:]), reversed(net.hidden), strict=True):
             bound = None
@@ -275,9 +284,10 @@ class Coincidence(AbstractTemporal):
                 # The output error has at most one + and one − at each step, so it meets two weights.
                 fed_back = spatial.slot(upper, upper.effective_weight())
                 bound = None if fed_back is None else 2.0 * fed_back.abs().max()
+            if bound is not None or not self.ceiling.watches:
+                streams.bounded.add(layer.name)
             above = self.ceiling.before(self.memory.get(layer.name), bound, above)
-            made[layer.name] = above
-        return made
+            streams.ceilings[layer.name] = above
 
     @torch.no_grad()
     def _finish(
