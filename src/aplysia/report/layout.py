@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aplysia.report.measure import Measured, Report
 
 X_TITLE = "weight words moved, as a share of backpropagation's"
+STEPS_TITLE = "steps of a sequence, or length of the streams"
 Y_TITLE = "test accuracy, %"
 NOTHING = "0"
 # Okabe and Ito's colours, told apart by colour-blind readers; black, and the yellow that white swallows, are left out.
@@ -45,17 +46,25 @@ class Layout:
     """Points and the axis below them.
 
     Attributes:
+        title: of the axis.
         points: rows that have an accuracy and a net in which something could move.
         nothing: x of the rows that move nothing; None if there are none.
         ticks: x and text of the ticks.
         low, high: ends of the axis.
+        levels: y and name of rows that are drawn as a level across.
+        joined: whether the points of a group are joined by a line, in place of a name at each.
+        dashed: lines beside those: group, xs and ys.
     """
 
+    title: str
     points: tuple[Point, ...]
     nothing: float | None
     ticks: tuple[tuple[float, str], ...]
     low: float
     high: float
+    levels: tuple[tuple[float, str], ...] = ()
+    joined: bool = False
+    dashed: tuple[tuple[str, list[float], list[float]], ...] = ()
 
     @property
     def groups(self) -> list[tuple[str, list[Point]]]:
@@ -71,6 +80,10 @@ class Layout:
 
 def layout(report: Report) -> Layout:
     """The picture of a report."""
+    return _over_steps(report) if report.table.axis == "steps" else _over_words(report)
+
+
+def _over_words(report: Report) -> Layout:
     drawn = [row for row in report.rows if row.accuracy is not None and row.words is not None]
     moved = [row.words for row in drawn if row.words]
     # Whole decades around everything that moves, backpropagation's 1 among it; one more on the left for the zeros.
@@ -80,13 +93,35 @@ def layout(report: Report) -> Layout:
     ticks = [(10.0**k, "1" if k == 0 else f"1/{10**-k:,}" if k < 0 else f"{10**k:,}") for k in range(first, last + 1)]
     if nothing is not None:
         ticks.insert(0, (nothing, NOTHING))
+    points = _points([(row, row.words or nothing or 1.0) for row in drawn])
+    low, high = ticks[0][0] / 10**0.35, 10.0**last * 10**0.35
+    return Layout(X_TITLE, points, nothing, tuple(ticks), low, high)
+
+
+def _over_steps(report: Report) -> Layout:
+    there = [row for row in report.rows if row.accuracy is not None]
+    levels = tuple((row.accuracy.mean, row.row.name) for row in there if row.row.level and row.accuracy is not None)
+    drawn = [(row, float(row.row.recipe.steps)) for row in there if not row.row.level]
+    points, ticks = _points(drawn), sorted({x for _, x in drawn})
+    dashed = []
+    for column in report.table.extra:
+        for group in dict.fromkeys(row.row.group or "rows" for row, _ in drawn) if column.drawn else ():
+            found = [(x, row.extra.get(column.key)) for row, x in drawn if (row.row.group or "rows") == group]
+            kept = [(x, e.mean) for x, e in found if e is not None]
+            if kept:
+                dashed.append((f"{group}: {column.title}", [x for x, _ in kept], [y for _, y in kept]))
+    low, high = (ticks[0] / 1.3, ticks[-1] * 1.3) if ticks else (0.5, 2.0)
+    return Layout(
+        STEPS_TITLE, points, None, tuple((x, f"{x:g}") for x in ticks), low, high, levels, True, tuple(dashed)
+    )
+
+
+def _points(drawn: list[tuple[Measured, float]]) -> tuple[Point, ...]:
     styles: dict[str, int] = {}
     points = []
-    for row in drawn:
+    for row, x in drawn:
         assert row.accuracy is not None
         group = row.row.group or "rows"
         half = None if row.accuracy.high is None else row.accuracy.high - row.accuracy.mean
-        x = row.words or nothing or 1.0
         points.append(Point(row, x, row.accuracy.mean, half, group, styles.setdefault(group, len(styles))))
-    low, high = ticks[0][0] / 10**0.35, 10.0**last * 10**0.35
-    return Layout(tuple(points), nothing, tuple(ticks), low, high)
+    return tuple(points)

@@ -9,7 +9,7 @@ from typing import Any
 
 from aplysia.report.cells import Found
 from aplysia.report.statistics import Estimate, estimate
-from aplysia.tables.base import Row, Table
+from aplysia.tables.base import Column, Row, Table
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Measured:
         words: weight words moved, relative to backpropagation on the same net.
         bits: the same in bits, with the addresses that sparse traffic carries.
         failed: seed → why the cell is not there.
+        extra: the table's further columns, by key; None where no run has the number.
     """
 
     row: Row
@@ -33,6 +34,7 @@ class Measured:
     words: float | None
     bits: float | None
     failed: dict[int, str] = field(default_factory=dict)
+    extra: dict[str, Estimate | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,14 @@ def _measured(
         words / words_bp if words_bp else None,
         bits / (32 * words_bp) if words_bp else None,
         {seed: text for (name, seed), text in troubles.items() if name == row.name and seed not in accuracies},
+        {column.key: _column(column, summaries) for column in table.extra},
     )
+
+
+def _column(column: Column, summaries: dict[int, dict[str, Any]]) -> Estimate | None:
+    found = [summary.get(column.key) for summary in summaries.values()]
+    numbers = [column.factor * x for x in found if isinstance(x, int | float)]
+    return estimate(numbers) if numbers else None
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -144,6 +153,7 @@ def _row_json(measured: Measured, baseline: str) -> dict[str, Any]:
         "difference": None if difference is None else asdict(difference) | {"within_noise": difference.within_noise},
         "words_of_bp": measured.words,
         "bits_of_bp": measured.bits,
+        "extra": {key: None if value is None else asdict(value) for key, value in measured.extra.items()},
         "published": None if row.published is None else asdict(row.published),
         "failed": {str(seed): re.sub(r"\s+", " ", text) for seed, text in measured.failed.items()},
     }

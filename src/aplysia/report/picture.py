@@ -11,7 +11,7 @@ import io
 import math
 from typing import Any
 
-from aplysia.report.layout import COLOURS, MARKERS, X_TITLE, Y_TITLE, Layout, Point, layout
+from aplysia.report.layout import COLOURS, MARKERS, Y_TITLE, Layout, Point, layout
 from aplysia.report.measure import Report
 from aplysia.report.render import columns, lines
 
@@ -34,17 +34,23 @@ def figure_html(report: Report) -> str | None:
             x=[point.x for point in points],
             y=[point.y for point in points],
             error_y={"type": "data", "array": [point.half for point in points], "thickness": 1.2, "width": 4},
-            mode="markers",
+            mode="lines+markers" if plan.joined else "markers",
             marker={"symbol": marker, "size": 11, "color": colour, "line": {"width": 1, "color": "white"}},
             name=html.escape(group),
             hovertext=[_hover(heads, told[point.measured.row.name]) for point in points],
             hoverinfo="text",
         )
+    for name, xs, ys in plan.dashed:
+        figure.add_scatter(
+            x=xs, y=ys, mode="lines", line={"dash": "dash", "color": _beside(plan, name)}, name=html.escape(name)
+        )
+    for y, name in plan.levels:
+        figure.add_hline(y=y, line={"dash": "dot", "width": 1.5, "color": _WALL}, annotation_text=html.escape(name))
     if plan.wall is not None:
         figure.add_vline(x=plan.wall, line={"dash": "dot", "width": 1, "color": _WALL})
     figure.update_xaxes(
         type="log",
-        title=X_TITLE,
+        title=plan.title,
         tickvals=[x for x, _ in plan.ticks],
         ticktext=[text for _, text in plan.ticks],
         range=[math.log10(plan.low), math.log10(plan.high)],
@@ -83,16 +89,23 @@ def figure_svg(report: Report) -> str | None:
                 capsize=3,
             )
             axes.scatter(xs, ys, c=colour, marker=marker, s=45, edgecolors="white", label=group, zorder=3)
+            if plan.joined:
+                axes.plot(xs, ys, color=colour, linewidth=1.2)
+        for name, xs, ys in plan.dashed:
+            axes.plot(xs, ys, color=_beside(plan, name), linewidth=1.2, linestyle="--", label=name)
+        for y, name in plan.levels:
+            axes.axhline(y, linestyle=":", color=_WALL, linewidth=1.5, label=name)
         if plan.wall is not None:
             axes.axvline(plan.wall, linestyle=":", color=_WALL, linewidth=1)
         axes.set_xscale("log")
         axes.set_xlim(plan.low, plan.high)
         axes.set_xticks([x for x, _ in plan.ticks], [text for _, text in plan.ticks])
         axes.minorticks_off()
-        axes.set(xlabel=X_TITLE, ylabel=Y_TITLE)
+        axes.set(xlabel=plan.title, ylabel=Y_TITLE)
         axes.grid(alpha=0.25)
-        _names(axes, plan)
-        if len(plan.groups) > 1:
+        if not plan.joined:
+            _names(axes, plan)
+        if len(plan.groups) > 1 or plan.joined:
             figure.legend(loc="outside lower center", ncols=min(4, len(plan.groups)), frameon=False)
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Title": report.table.title})
@@ -113,6 +126,11 @@ def _names(axes: Any, plan: Layout) -> None:
         if column >= round(math.log10(plan.high)):
             place |= {"xytext": (-8, -3), "ha": "right"}
         axes.annotate(point.measured.row.name, (point.x, y), **place)
+
+
+def _beside(plan: Layout, name: str) -> str:
+    """The colour of the group that a dashed line belongs to."""
+    return next(_style(points[0])[0] for group, points in plan.groups if name.startswith(f"{group}: "))
 
 
 def _style(point: Point) -> tuple[str, tuple[str, str]]:

@@ -19,7 +19,8 @@ _MARKS = {"confirmed": "", "inferred": "~", "unknown": "?"}
 
 def columns(report: Report) -> list[str]:
     """The heads of the columns."""
-    return [text.format(baseline=report.table.baseline) for text in COLUMNS]
+    heads = [text.format(baseline=report.table.baseline) for text in COLUMNS]
+    return [*heads[:2], *(column.title for column in report.table.extra), *heads[2:]]
 
 
 def lines(report: Report) -> list[list[str]]:
@@ -29,6 +30,7 @@ def lines(report: Report) -> list[list[str]]:
         [
             row.row.name,
             _accuracy(row),
+            *(_number(row.extra.get(column.key)) for column in report.table.extra),
             "baseline" if row.row.name == report.table.baseline else _difference(row.difference),
             share(row.words),
             share(row.bits),
@@ -91,6 +93,13 @@ def _accuracy(row: Measured) -> str:
     spread = "" if row.accuracy.sd is None else f" ± {row.accuracy.sd:.2f}"
     failed = f", {len(row.failed)} failed" if row.failed else ""
     return f"{row.accuracy.mean:.2f}{spread} ({row.accuracy.n}{failed})"
+
+
+def _number(e: Estimate | None) -> str:
+    if e is None:
+        return "n/a"
+    places = 2 if abs(e.mean) >= 1.0 else 3
+    return f"{e.mean:.{places}f}" + ("" if e.sd is None else f" ± {e.sd:.{places}f}")
 
 
 def _difference(e: Estimate | None) -> str:

@@ -55,12 +55,14 @@ class Row:
         recipe: what is trained; its seed is replaced by the cell's.
         published: the value a paper gives, if any.
         group: what it belongs to; rows of a group share colour and marker in the picture.
+        level: drawn as a level across the picture, where rows are drawn over the length of a sequence.
     """
 
     name: str
     recipe: Recipe
     published: Published | None = None
     group: str = ""
+    level: bool = False
 
     @property
     def slug(self) -> str:
@@ -72,6 +74,23 @@ class Row:
         return replace(self.recipe, seed=seed)
 
 
+@dataclass(frozen=True)
+class Column:
+    """One more number of each run that a table shows beside the test accuracy.
+
+    Attributes:
+        key: in the run's `summary.json`.
+        title: over the column, with its unit.
+        factor: what the number is multiplied by: 100 for shares in percent.
+        drawn: whether it stands in the picture too, as a dashed line; for accuracies, over the length of a sequence.
+    """
+
+    key: str
+    title: str
+    factor: float = 1.0
+    drawn: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """A table or figure: its rows are trained over the same seeds and compared with one of them.
@@ -81,6 +100,8 @@ class Table:
         rows: in the order they are shown.
         baseline: name of the row the others are compared with.
         note: what a reader has to know: deviations from the paper, what was not said there.
+        axis: what the picture is drawn over: the weight words that a row moves, or its steps T.
+        extra: more columns; a row whose runs lack the number shows n/a.
         name: on the command line; discovery sets it to the function's, with hyphens.
         settings: what `changed` applied.
     """
@@ -89,6 +110,8 @@ class Table:
     rows: tuple[Row, ...]
     baseline: str
     note: str = ""
+    axis: Literal["words", "steps"] = "words"
+    extra: tuple[Column, ...] = ()
     name: str = ""
     settings: tuple[str, ...] = ()
 
