@@ -90,7 +90,9 @@ def learnt(
     return gradients(net), record
 
 
-def repeated(net: Net, x: Input, target: Tensor, engine: AbstractEngine, count: int, **settings: Any) -> dict[str, Tensor]:
+def repeated(
+    net: Net, x: Input, target: Tensor, engine: AbstractEngine, count: int, **settings: Any
+) -> dict[str, Tensor]:
     """Gradients of one batch under `count` sets of random numbers, `[count, …]` each."""
     made = [learnt(net, x, target, engine=engine, step=step, **settings)[0] for step in range(count)]
     return {name: torch.stack([one[name] for one in made]) for name in made[0]}

@@ -64,7 +64,9 @@ def test_streams_of_all_purposes_layers_batches_and_seeds_are_independent() -> N
         return 2.0 * drawn(STEPS, *keys).unipolar(p, purpose) - 1.0
 
     base = centred((0, "streams", 0, "dense1"), "spike")
-    others = [centred((0, "streams", 0, "dense1"), purpose) for purpose in ("input", "gradient", "winner", "coincidences")]
+    others = [
+        centred((0, "streams", 0, "dense1"), purpose) for purpose in ("input", "gradient", "winner", "coincidences")
+    ]
     others += [centred((0, "streams", 0, name), "spike") for name in ("dense2", "readout", "input")]
     others += [centred((0, "streams", 1, "dense1"), "spike"), centred((1, "streams", 0, "dense1"), "spike")]
     others += [centred((0, "predict", 0, "dense1"), "spike"), base.roll(1, 0), base.roll(1, 1), base.roll(3, 1)]
@@ -76,11 +78,11 @@ def test_counts_that_share_an_input_line_correlate_as_they_must() -> None:
     """Cov(C_ij, C_ij′) = N·x(1 − x)·d·d′ for one input i, and 0 for two of both. False alarms: 10⁻⁴."""
     x, delta = streams()
     size, d = delta.abs(), G.abs() / 2.0
-    for i in (1, 2, 3):
+    for i in (1, 2):
         counts = torch.einsum("nr,nrj->rj", x[..., i], size) - STEPS * X[i] * d
-        expected = STEPS * X[i] * (1.0 - X[i]) * d[0] * d[3]
-        assert expected > 0.3
-        assert_scores(z_scores(counts[:, 0] * counts[:, 3], expected), count=1)
+        products, expected = counts[:, 0] * counts[:, 4], STEPS * X[i] * (1.0 - X[i]) * d[0] * d[4]
+        assert z_scores(products, 0.0) > 20.0
+        assert_scores(z_scores(products, expected), count=1)
     counts = torch.einsum("nri,nrj->rij", x, size) - STEPS * X[:, None] * d
     assert_scores(z_scores(counts[:, 1, 0] * counts[:, 2, 3], 0.0), count=1)
 
@@ -89,9 +91,9 @@ def test_the_counts_of_a_whole_pass_are_binomial() -> None:
     """Weights 0, so that who wins and what comes in are independent: C± ~ Binomial(N·B, x·d±) at every cross point.
 
     The winner is class k with probability softmax_k(b); the line of a hidden unit fires with |B_k − B_y|/Γ. 32 samples of 40
-    steps, 600 batches, 36 cross points. False alarms: 10⁻³.
+    steps, 300 batches, at most 30 lines at cross points. False alarms: 4·10⁻⁴.
     """
-    net, runs, steps, batch = stream_net("F3-F4", (6,)), 600, 40, 32
+    net, runs, steps, batch = stream_net("F3-F4", (6,)), 300, 40, 32
     with torch.no_grad():
         for layer in net.all:
             layer.weight.zero_()
@@ -115,8 +117,9 @@ def test_the_counts_of_a_whole_pass_are_binomial() -> None:
     for seen, rail in ((down, g), (up, -g)):
         p = (won @ rail.clamp_min(0.0))[:, None] * x
         counts, possible = torch.stack(seen), p > 0.0
-        assert int(possible.sum()) == 15
+        places = int(possible.sum())
+        assert places >= 10
         assert not counts[:, ~possible].any()
         mean, variance = (steps * batch * p)[possible], (steps * batch * p * (1.0 - p))[possible]
-        assert_scores(z_scores(counts[:, possible], mean, variance), count=15)
-        assert_scores(variance_scores(counts[:, possible], mean, variance), count=15)
+        assert_scores(z_scores(counts[:, possible], mean, variance), count=places)
+        assert_scores(variance_scores(counts[:, possible], mean, variance), count=places)
