@@ -3,7 +3,8 @@
     dataset.load(root, steps=T) -> Bundle(train: Split, test: Split, facts)
 
 Images stay uint8 `[N, C, H, W]` as they were recorded; events become counts per time window `[N, T, C, H, W]`.
-Both are small enough to live whole on the device, and `Loader` turns batches of them into floats.
+Both are small enough to live whole on the device, and `Loader` turns batches of them into floats; a folder of images that is
+not stays in its files, of which each batch is decoded when it is wanted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from aplysia.data.archive import unpack
 from aplysia.data.remote import FileReport, FileState, RemoteFile, fetch_remote
+from aplysia.data.streamed import ImageFiles
 from aplysia.errors import DataError
 
 __all__ = ["AbstractDataset", "Bundle", "FileReport", "FileState", "RemoteFile", "Split", "make_split", "subset_caveat"]
@@ -29,11 +31,11 @@ class Split:
     """Samples with their labels.
 
     Attributes:
-        inputs: uint8 `[N, C, H, W]` images, or uint8 or float32 `[N, T, C, H, W]` event counts.
+        inputs: uint8 `[N, C, H, W]` images, in memory or in their files, or uint8 or float32 `[N, T, C, H, W]` event counts.
         labels: int64 `[N]`, 0 … classes − 1.
     """
 
-    inputs: Tensor
+    inputs: Tensor | ImageFiles
     labels: Tensor
 
     def __len__(self) -> int:
@@ -46,7 +48,8 @@ class Split:
     def subset(self, indices: Tensor) -> Split:
         """The samples `indices [n]`, in that order."""
         indices = indices.to(self.labels.device)
-        return Split(self.inputs[indices], self.labels[indices])
+        inputs = self.inputs[indices] if isinstance(self.inputs, Tensor) else self.inputs.rows(indices)
+        return Split(inputs, self.labels[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,9 @@ class AbstractDataset(ABC):
         )
 
 
-def make_split(inputs: Tensor, labels: Tensor, *, classes: int, shape: tuple[int, int, int], where: str) -> Split:
+def make_split(
+    inputs: Tensor | ImageFiles, labels: Tensor, *, classes: int, shape: tuple[int, int, int], where: str
+) -> Split:
     """A `Split` after the checks that every data set needs.
 
     Raises:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
 
+from torch import Tensor
+
 from aplysia.data.base import AbstractDataset, Bundle, FileReport, RemoteFile, Split, subset_caveat
 from aplysia.data.idx import find_idx
 from aplysia.data.mnist import IMAGE, load_pair
@@ -89,6 +91,7 @@ class Emnist(AbstractDataset):
         split = load_pair(
             self._folders(root), images, labels, classes=classes, owner=self.name, first_label=first_label
         )
+        assert isinstance(split.inputs, Tensor)
         return Split(split.inputs.transpose(-1, -2).contiguous(), split.labels)
 
     def _stems(self) -> list[str]:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,17 +76,26 @@ def load_images(
     return torch.from_numpy(images), torch.tensor(listing.labels, dtype=torch.int64)
 
 
-def decode(paths: tuple[Path, ...], *, channels: int, size: tuple[int, int] | None) -> np.ndarray:
-    """uint8 `[N, C, H, W]` of image files, large ones by several threads."""
+def decode(
+    paths: tuple[Path, ...], *, channels: int, size: tuple[int, int] | None, resize: int | None = None
+) -> np.ndarray:
+    """uint8 `[N, C, H, W]` of image files, large ones by several threads.
+
+    Args:
+        paths: the files.
+        channels: 1 for grey, 3 for colour.
+        size: (H, W); `None` keeps it.
+        resize: length of the shorter side before the middle of `size` is cut out; `None`: resized to `size` as a whole.
+    """
     from PIL import Image  # lazily: most data sets are not image files
 
     mode = "L" if channels == 1 else "RGB"
-    height_width = size or _decode(paths[0], Image, mode, None).shape[:2]
+    height_width = size or _decode(paths[0], Image, mode, None, None).shape[:2]
     images = np.empty((len(paths), channels, *height_width), np.uint8)
 
     def place(block: range) -> int:
         for index in block:
-            pixels = _decode(paths[index], Image, mode, size)
+            pixels = _decode(paths[index], Image, mode, size, resize)
             if pixels.shape[:2] != height_width:
                 want, got = (f"{h}×{w}" for h, w in (height_width, pixels.shape[:2]))
                 fix = "give the data set a size=(H, W) to resize to"
@@ -105,18 +115,30 @@ def decode(paths: tuple[Path, ...], *, channels: int, size: tuple[int, int] | No
     return images
 
 
-def _decode(path: Path, image_module: ModuleType, mode: str, size: tuple[int, int] | None) -> np.ndarray:
+def _decode(
+    path: Path, image_module: ModuleType, mode: str, size: tuple[int, int] | None, resize: int | None
+) -> np.ndarray:
     """One image, uint8 `[H, W, C]`."""
     try:
         with image_module.open(io.BytesIO(path.read_bytes())) as opened:
             opened.load()
             image = opened if opened.mode == mode else opened.convert(mode)
-            if size is not None and image.size != size[::-1]:
+            if size is not None and resize is not None:
+                image = _middle(image, size, resize, image_module)
+            elif size is not None and image.size != size[::-1]:
                 image = image.resize(size[::-1], image_module.Resampling.BILINEAR)
             return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, -1)
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
         got = f"one that cannot be read ({type(error).__name__})"
         raise _bad(path, "an image file", got, "mend or remove it") from error
+
+
+def _middle(image: Any, size: tuple[int, int], resize: int, image_module: ModuleType) -> Any:
+    scale = resize / min(image.size)
+    width, height = (max(round(side * scale), least) for side, least in zip(image.size, size[::-1], strict=True))
+    left, top = (width - size[1]) // 2, (height - size[0]) // 2
+    whole = image.resize((width, height), image_module.Resampling.BILINEAR)
+    return whole.crop((left, top, left + size[1], top + size[0]))
 
 
 def _bad(path: Path, expected: str, got: str, fix: str) -> DataError:

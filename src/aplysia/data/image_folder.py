@@ -1,4 +1,4 @@
-"""Your own images: `PATH/{train,test}/CLASS/*`, or `PATH/CLASS/*` cut into train and test by a fixed rule."""
+"""Your own images: `PATH/{train,test}/CLASS/*` (`val` is a test too), or `PATH/CLASS/*` cut in two by a fixed rule."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from aplysia.data.base import AbstractDataset, Bundle, FileReport, FileState, Split, make_split
 from aplysia.data.image_files import Listing, list_images, load_images
 from aplysia.data.splits import every_nth
+from aplysia.data.streamed import ImageFiles
 from aplysia.errors import DataError
 
 
@@ -20,17 +21,23 @@ from aplysia.errors import DataError
 class ImageFolder(AbstractDataset):
     """Any folder of images with one sub-folder per class.
 
-    Without `train` and `test` folders every fifth image of its class, in the order of the file names, is a test image.
+    Without `train` and `test` (or `val`) folders every fifth image of its class, in the order of the file names, is a test
+    image.
 
     Attributes:
         path: the folder, absolute or relative to the data root.
         size: (H, W) to resize to; `None`: all images have one size already.
         channels: 1 (grey) or 3 (colour).
+        stream: leave the images in their files and decode each batch when it is wanted, for sets that no memory holds.
+        resize: with `stream`, length of the shorter side before the middle of `size` is cut out; `None`: the whole image is
+            resized to `size`.
     """
 
     path: str
     size: tuple[int, int] | None = None
     channels: int = 3
+    stream: bool = False
+    resize: int | None = None
 
     name: ClassVar[str] = "image_folder"
     summary: ClassVar[str] = "your own folder of images, one sub-folder per class"
@@ -42,12 +49,19 @@ class ImageFolder(AbstractDataset):
             self._refuse("channels 1 (grey) or 3 (colour)", str(self.channels))
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             self._refuse("a size (H, W) of positive numbers", str(self.size))
+        if self.stream and self.size is None:
+            self._refuse("a size (H, W) for images that stay in their files", "none", "set data.size=224,224")
+        if self.resize is not None and not (self.stream and self.size is not None and self.resize >= max(self.size)):
+            self._refuse(
+                "a shorter side of at least the size, with stream=true", f"resize={self.resize}", "set data.resize=none"
+            )
 
     def load(self, root: Path, *, steps: int = 1, download: bool = True) -> Bundle:
         folder = Path(root) / self.path
         self.require(Path(root), folder.is_dir, f"a folder {folder} with one sub-folder per class", download)
-        if (folder / "train").is_dir() and (folder / "test").is_dir():
-            train, test = list_images(folder / "train"), list_images(folder / "test")
+        held_out = self._held_out(folder)
+        if (folder / "train").is_dir() and held_out is not None:
+            train, test = list_images(folder / "train"), list_images(held_out)
             if train.classes != test.classes:
                 odd = sorted(set(train.classes) ^ set(test.classes))
                 raise DataError(
@@ -78,13 +92,23 @@ class ImageFolder(AbstractDataset):
         folder = Path(root) / self.path
         if not folder.is_dir():
             return [FileReport(folder, FileState.MISSING)]
-        both = folder / "train", folder / "test"
-        parts = both if all(part.is_dir() for part in both) else (folder,)
+        held_out = self._held_out(folder)
+        both = held_out is not None and (folder / "train").is_dir()
+        parts = (folder / "train", held_out) if held_out is not None and both else (folder,)
         return [
             FileReport(part, FileState.UNVERIFIED, None, f"{len(list_images(part).paths):,} images") for part in parts
         ]
 
+    @staticmethod
+    def _held_out(folder: Path) -> Path | None:
+        """Where the test images are: `test`, or `val` as ImageNet calls it."""
+        return next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
+
     def _split(self, root: Path, listing: Listing) -> Split:
+        if self.stream:
+            assert self.size is not None
+            files = ImageFiles(listing.paths, self.channels, self.size, self.resize)
+            return Split(files, torch.tensor(listing.labels, dtype=torch.int64))
         # The name tells configurations apart; the listing's key tells whether the files changed.
         configuration = f"{listing.paths[0].parent.parent.resolve()}|{self.size}|{self.channels}"
         name = f"image_folder-{hashlib.blake2b(configuration.encode(), digest_size=8).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Batches of a split whose tensors stay on the device: shuffled, augmented, scaled, normalised.
+"""Batches of a split whose tensors stay on the device, or in their files: shuffled, augmented, scaled, normalised.
 
     order of epoch e          depends on (seed, e)         drawn on the CPU, the same on every device
     augmentation of batch i   depends on (seed, e, i)      drawn on the device
@@ -10,6 +10,7 @@ Nothing depends on the batches drawn before, so a run resumes at any batch with 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -83,8 +84,17 @@ class Loader:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from batch `start` on."""
-        for index in range(start, len(self)):
-            yield self.batch(epoch, index)
+        if isinstance(self.split.inputs, Tensor):
+            for index in range(start, len(self)):
+                yield self.batch(epoch, index)
+            return
+        # Files are decoded while the batch before them is being learnt from.
+        with ThreadPoolExecutor(1) as ahead:
+            coming = None
+            for index in range(start, len(self)):
+                now = coming or ahead.submit(self.batch, epoch, index)
+                coming = ahead.submit(self.batch, epoch, index + 1) if index + 1 < len(self) else None
+                yield now.result()
 
     def _permutation(self, epoch: int) -> Tensor:
         """Order `[N]` of an epoch; the last one asked for is kept, which changes the cost and not the result."""

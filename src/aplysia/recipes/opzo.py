@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aplysia.credit.learned_feedback import MomentumFeedback, Pooled
 from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.spatial.pseudo_zeroth_order import PseudoZerothOrder
 from aplysia.data.augment import Cutout, RandomCrop, RandomFlip
@@ -17,8 +18,12 @@ from aplysia.data.base import AbstractDataset
 from aplysia.data.cifar import Cifar10, Cifar100
 from aplysia.data.dvs_gesture import DvsGesture
 from aplysia.data.events_tonic import DvsCifar10
+from aplysia.data.image_folder import ImageFolder
 from aplysia.data.mnist import FashionMnist
 from aplysia.data.nmnist import NMnist
+from aplysia.nets.initial import He
+from aplysia.nets.noise import Noise
+from aplysia.nets.zoo import nf_resnet_text
 from aplysia.train.optimise import SGD, Adam
 from aplysia.train.recipe import Recipe
 
@@ -82,6 +87,28 @@ def opzo_cifar10_large() -> Recipe:
 def opzo_cifar100_large() -> Recipe:
     """OPZO on CIFAR-100 with five layers of the OTTT line's widths, 300 epochs; for a GPU."""
     return _augmented(replace(_conv("opzo-cifar100-large", Cifar100(), f"{FIVE_LAYERS}-F100"), epochs=300))
+
+
+def opzo_imagenet() -> Recipe:
+    """Noisy fine-tuning of NF-ResNet-34 on ImageNet by OPZO, T = 6, 2 epochs; for a GPU. Give it `weights=` trained by BP.
+
+    Images are read from `imagenet/{train,val}/CLASS/*` under the data root, or from the folder that `data.path=` names. Noise
+    stands for that of a device: evaluated with it and without (`noisy_test_accuracy`, `test_accuracy`).
+    """
+    return replace(
+        _conv(
+            "opzo-imagenet",
+            ImageFolder(path="imagenet", size=(224, 224), resize=256, stream=True),
+            nf_resnet_text(34),
+        ),
+        rule=PseudoZerothOrder(feedback=MomentumFeedback(form=Pooled()), noise=Noise(alpha=0.1)),
+        init=He(zero_readout=True),
+        augment=(RandomCrop(padding=16), RandomFlip()),
+        epochs=2,
+        batch_size=256,
+        optimiser=SGD(lr=0.01),
+        validation=0.0,
+    )
 
 
 def opzo_dvscifar10() -> Recipe:
