@@ -14,6 +14,8 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
+from page_streams import SECTIONS
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 
@@ -246,6 +248,9 @@ def main() -> None:
             "",
             *variance_table(stored),
         ]
+    for name, section in SECTIONS.items():
+        if (RESULTS / name).exists():
+            lines += section(RESULTS / name)
     (ROOT / "docs" / "results.md").write_text("\n".join(lines).rstrip() + "\n")
 
 
