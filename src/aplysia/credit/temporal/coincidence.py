@@ -303,7 +303,8 @@ class Coincidence(AbstractTemporal):
                 if wants_coincidences(parameter):
                     per_slot = n / streams.engine.slots(n)
                     net_count = parameter.grad / unit
-                    busy = streams.busy.get(parameter, net_count.abs())
+                    # Drawn around the mean, a count on one line could fall below 0.
+                    busy = streams.busy.get(parameter, net_count.abs()).maximum(net_count.abs())
                     up, down = ((busy - net_count) * (0.5 * per_slot), (busy + net_count) * (0.5 * per_slot))
                     leave_coincidences(parameter, Coincidences(up, down, unit / (n * batch)))
                 parameter.grad.mul_(share)
