@@ -167,6 +167,13 @@ def assert_scores(scores: Tensor, *, count: int) -> None:
     assert scores.abs().max() < LIMIT, f"|z| = {float(scores.abs().max()):.2f}"
 
 
+def gap(one: Tensor, other: Tensor) -> Tensor:
+    """z-scores of the difference of two means, where anything is drawn at all."""
+    spread = (one.var(0) / len(one) + other.var(0) / len(other)).sqrt()
+    assert (spread > 0.0).double().mean() > 0.7
+    return ((one.mean(0) - other.mean(0)) / spread)[spread > 0.0]
+
+
 def chi_square(seen: Tensor, p: Tensor) -> float:
     """Pearson's statistic of counts `[C]` against probabilities."""
     expected = p * seen.sum()
