@@ -67,6 +67,7 @@ class Seen:
         steps: T, of the whole sequence.
         start: number of the chunk's first step.
         source: of the noise; None: there was none.
+        share: what a sum over all steps and samples is to be multiplied by, where errors are not yet averaged over them.
     """
 
     done: Pass
@@ -76,6 +77,7 @@ class Seen:
     steps: int
     start: int = 0
     source: NoiseSource | None = None
+    share: float = 1.0
 
     @property
     def outs(self) -> list[Tensor]:

@@ -224,7 +224,8 @@ class Coincidence(AbstractTemporal):
             states = [state.detach() for state in done.states]
             _, error = loss.error(done.outs[-1].detach(), target, 1)
             # Errors of 0 and ±1, not yet averaged: sums of whole numbers stay exact.
-            seen = Seen(done, error, target, loss, streams.engine.slots(n), start)
+            share = 1.0 / (streams.engine.slots(n) * len(target))
+            seen = Seen(done, error, target, loss, streams.engine.slots(n), start, share=share)
             torch.autograd.backward(*spatial.planted(net, seen))
             total = done.outs[-1].detach().sum(0)
             won = total if won is None else won + total
