@@ -36,12 +36,14 @@ Measured = dict[str, dict[str, float]]
 def measure(learner: Learner, x: Input, target: Tensor) -> Measured:
     """Alignment per layer on one probe batch; weights, gradients and the rule are left as they were."""
     # A look must not teach: some rules learn their feedback from every pass they see.
-    net, rule, temporal = learner.net, copy.deepcopy(learner.rule), copy.deepcopy(learner.temporal)
-    reference = Symmetric()
-    reference.attach(net, seed=0)
+    net, rule, reference = learner.net, copy.deepcopy(learner.rule), Symmetric()
+    # The same random numbers for both, where there are any: what differs is the rule.
+    reference.attach(net, seed=rule.seed)
+    reference.begin(rule.step)
     with _gradients_kept(net):
-        errors, gradients = _errors_and_gradients(learner, temporal, x, target, rule)
-        true_errors, true_gradients = _errors_and_gradients(learner, temporal, x, target, reference)
+        errors, gradients = _errors_and_gradients(learner, copy.deepcopy(learner.temporal), x, target, rule)
+        true = _errors_and_gradients(learner, copy.deepcopy(learner.temporal), x, target, reference)
+    true_errors, true_gradients = true
     found: Measured = {layer.name: _feedback(layer, rule) if layer in net.fed_back else {} for layer in net.synapses}
     for name, row in found.items():
         for key, ours, theirs in (
