@@ -9,6 +9,7 @@ from pathlib import Path
 from aplysia.credit.contract import AbstractSpatial, AbstractTemporal
 from aplysia.data.base import AbstractDataset, FileState
 from aplysia.data.catalogue import datasets
+from aplysia.devices.base import AbstractDevice
 from aplysia.errors import RecipeError, near
 from aplysia.neurons.base import AbstractNeuron
 from aplysia.plugins import catalogue
@@ -23,6 +24,7 @@ def listings(recipe: str | None, recipes: dict[str, Callable[[], Recipe]]) -> di
         "rules": _rules,
         "temporal": partial(_summaries, AbstractTemporal),
         "neurons": partial(_summaries, AbstractNeuron),
+        "devices": partial(_summaries, AbstractDevice),
         "recipes": partial(_recipes, recipe, recipes),
         "data": _data,
     }

@@ -1,15 +1,18 @@
-"""Optimisers and learning-rate schedules, as settings; the optimisers themselves are torch's."""
+"""Optimisers and learning-rate schedules, as settings; but for arrays of devices the optimisers themselves are torch's."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from aplysia.devices.array import PulsedArray
+from aplysia.devices.base import AbstractDevice
+from aplysia.devices.soft_bounds import SoftBounds
 from aplysia.errors import RecipeError
 
 
@@ -23,8 +26,13 @@ class AbstractOptimiser(ABC):
     """Settings that build a torch optimiser."""
 
     @abstractmethod
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser for these parameters."""
+    def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
+        """The optimiser for these parameters.
+
+        Args:
+            parameters: to be trained.
+            seed: of what is random in it.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +49,7 @@ class SGD(AbstractOptimiser):
         _positive("optimiser.momentum", self.momentum, zero=True)
         _positive("optimiser.weight_decay", self.weight_decay, zero=True)
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters,
             lr=self.lr,
@@ -65,7 +73,7 @@ class Adam(AbstractOptimiser):
         _positive("optimiser.lr", self.lr)
         _positive("optimiser.weight_decay", self.weight_decay, zero=True)
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
 
@@ -82,8 +90,39 @@ class AdamW(AbstractOptimiser):
         _positive("optimiser.lr", self.lr)
         _positive("optimiser.weight_decay", self.weight_decay, zero=True)
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulsed(AbstractOptimiser):
+    """Arrays of resistive devices that are moved by pulses, see `aplysia.devices.array` and docs/devices.md.
+
+    Attributes:
+        lr: η, as for SGD without momentum.
+        device: the cells of every array.
+        weight_decay: λ of a gradient λ·w beside the other.
+        several: whether a coincidence may ask for more than one pulse; else a rate that needs it is refused.
+    """
+
+    lr: float = 0.1
+    device: AbstractDevice = field(default_factory=SoftBounds)
+    weight_decay: float = 0.0
+    several: bool = False
+
+    def __post_init__(self) -> None:
+        _positive("optimiser.lr", self.lr)
+        _positive("optimiser.weight_decay", self.weight_decay, zero=True)
+
+    def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
+        return PulsedArray(
+            parameters,
+            device=self.device,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            several=self.several,
+            seed=seed,
+        )
 
 
 class AbstractSchedule(ABC):

@@ -15,6 +15,7 @@ from aplysia.credit.temporal.trace import Trace
 from aplysia.data.augment import AbstractAugmentation
 from aplysia.data.base import AbstractDataset, Bundle
 from aplysia.data.encode import AbstractEncoder, Direct
+from aplysia.devices.base import AbstractDevice
 from aplysia.errors import RecipeError
 from aplysia.nets.initial import AbstractInitial, He
 from aplysia.nets.net import Net
@@ -32,6 +33,7 @@ AXES: dict[type, str] = {
     AbstractLoss: "aplysia.credit.loss",
     AbstractNeuron: "aplysia.neurons",
     AbstractDataset: "aplysia.data",
+    AbstractDevice: "aplysia.devices",
 }
 
 

@@ -133,7 +133,7 @@ class Run:
         learner = Learner(
             net,
             rule=recipe.build_rule(),
-            optimiser=recipe.optimiser.build(net.parameters()),
+            optimiser=recipe.optimiser.build(net.parameters(), seed=recipe.seed),
             temporal=recipe.temporal,
             loss=recipe.loss,
             clip=recipe.clip,
