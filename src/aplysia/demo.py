@@ -64,11 +64,12 @@ def variants() -> dict[str, AbstractSpatial]:
 
 
 def demo_recipes() -> dict[str, Recipe]:
-    """Every row of the table: the rules on LIF neurons, some of them on first-spike neurons; the control last."""
+    """Every row of the table: the rules on LIF neurons, some on first-spike neurons, one on streams; the control last."""
     rows, first_spike = variants(), ("symmetric", "frozen", "frozen, Φ=10 ρ=1 %")
     control = rows.popitem()
     made = {name: _short("digits-mlp", rule) for name, rule in rows.items()}
     made |= {f"first-spike: {name}": _short("digits-ttfs", rows[name]) for name in first_spike}
+    made["streams: symmetric"] = _short("ssnn-digits", rows["symmetric"])
     return made | {control[0]: _short("digits-mlp", control[1])}
 
 
@@ -103,7 +104,7 @@ def run_demo(*, seeds: int = 3, out: Path | None = None) -> list[Row]:
     recipes, began = demo_recipes(), time.monotonic()
     console.print(
         f"{len(recipes)} rows × {seeds} seeds on the handwritten digits that ship (1,797 samples): 64-128-128-10 LIF, T = 6, "
-        "eligibility traces; or first-spike neurons",
+        "eligibility traces; or first-spike neurons; or 64-48-10 streams of 32 bits",
         highlight=False,
     )
     found: dict[tuple[str, int], dict[str, Any]] = {}

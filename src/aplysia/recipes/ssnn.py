@@ -15,10 +15,11 @@ from aplysia.data.emnist import Emnist
 from aplysia.data.encode import Stream
 from aplysia.data.mnist import FashionMnist, Mnist
 from aplysia.data.nmnist import NMnist
+from aplysia.devices.ideal import Ideal
 from aplysia.nets.initial import MidRange
 from aplysia.neurons.bitstream import Bitstream
 from aplysia.neurons.winner_take_all import WinnerTakeAll
-from aplysia.train.optimise import SGD, Cosine
+from aplysia.train.optimise import Cosine, Pulsed
 from aplysia.train.recipe import Recipe
 
 
@@ -39,7 +40,8 @@ def _streams(
         steps=steps,
         epochs=epochs,
         batch_size=batch_size,
-        optimiser=SGD(lr=lr, momentum=0.0),
+        # Any real step within bounds: what streams do by themselves. Devices with steps of their own are `optimiser.device=…`.
+        optimiser=Pulsed(lr=lr, device=Ideal(bound=2.0)),
         schedule=Cosine(floor=0.1),
         init=MidRange(),
     )
