@@ -95,7 +95,7 @@ def test_a_single_step_leaves_nothing_to_draw() -> None:
     assert Matched().variance(met, 1) is None
 
 
-@pytest.mark.parametrize("transfer", [ClippedLinear(), Sigmoid()], ids=["clipped", "sigmoid"])
+@pytest.mark.parametrize("transfer", [ClippedLinear(), Sigmoid(slope=6.0)], ids=["clipped", "sigmoid"])
 def test_rates_wins_and_spikes_of_a_pass_agree_with_the_bits(transfer: AbstractTransfer) -> None:
     """Hidden counts and wins of two hidden layers: means and variances of 400 passes. False alarms: 10⁻³."""
     net, (x, _) = stream_net("F10-F8-F4", memory=BlockMean(), transfer=transfer), rates(batch=1)

@@ -22,6 +22,8 @@ from aplysia.neurons.stream_memory import AbstractMemory, BlockMean, RunningMean
 from aplysia.ops.stream import AbstractEngine, Bits, Counts
 from aplysia.types import Held
 
+# Not of slope 4, where a derivative bit stands for a slope of 1 and its scale for nothing.
+SMOOTH = Sigmoid(slope=6.0)
 PATHS = {
     "running mean, bits": (RunningMean(), Bits()),
     "block mean, bits": (BlockMean(), Bits()),
@@ -37,7 +39,7 @@ def test_errors_fall_as_the_root_of_the_length(memory: AbstractMemory, engine: A
     The slope's own deviation over seeds is .035 or less, the bound four of these. With a running mean, whose first steps are
     noisy, part of the error is a bias, of the same order.
     """
-    net, (x, target) = stream_net(memory=memory, transfer=Sigmoid()), rates(batch=6)
+    net, (x, target) = stream_net(memory=memory, transfer=SMOOTH), rates(batch=6)
     assert_streams_alive(net, Held(x, 64))
     truth, lengths = by_autograd(net, x, target), [32, 128, 512]
     runs = {n: repeated(net, Held(x, n), target, engine, 12) for n in lengths}
@@ -59,7 +61,7 @@ def test_so_do_those_of_a_readout_above_clipped_units(memory: AbstractMemory, en
 
 def test_block_means_leave_no_bias_in_the_gradient_of_smooth_units() -> None:
     """To the order of 1/N: the mean of 300 gradients of 512 steps is the limit's. False alarms: 2·10⁻³ for 276 entries."""
-    net, (x, target) = stream_net(memory=BlockMean(), transfer=Sigmoid()), rates(batch=6)
+    net, (x, target) = stream_net(memory=BlockMean(), transfer=SMOOTH), rates(batch=6)
     truth = by_autograd(net, x, target)
     made = repeated(net, Held(x, 4096), target, Counts(), 300)
     scores = torch.cat([z_scores(made[name], truth[name]).flatten() for name in truth])
