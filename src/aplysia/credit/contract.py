@@ -150,7 +150,7 @@ class AbstractSpatial(ABC):
         if not all(isinstance(neuron, AbstractStepped) for neuron in hidden):
             raise PairError(
                 f"rule {type(self).__name__}",
-                expected="stepped neurons under noise, since noise on a spike time would push it out of its window",
+                expected="stepped neurons under noise, which has no place in a spike time or in a bit",
                 got=f"{type(hidden[0]).__name__}, a {net.kind} neuron",
                 fix="set rule.noise.alpha=0, or neuron=lif",
             )
