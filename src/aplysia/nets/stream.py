@@ -226,8 +226,3 @@ def check_stream(
 
 def _power_of_two(value: float) -> bool:
     return math.frexp(value)[0] == 0.5
-
-
-def octave(value: float) -> float:
-    """The smallest power of two that is not below a positive value."""
-    return 2.0 ** math.ceil(math.log2(value))

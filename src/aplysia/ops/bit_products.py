@@ -19,8 +19,9 @@ from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, Dense
 
-# Below this many multiplications a product is bound by its overhead, and three are slower than one.
-_WORTH = 1 << 22
+# Three products with fewer weights are slower than one. Not by the number of rows, which is that of a chunk: no number may
+# depend on how streams are cut.
+_WORTH = 1 << 14
 
 
 def fast_bits(like: Tensor) -> bool:
@@ -53,7 +54,7 @@ class DenseBits(AbstractGeometry):
     """Dense weights where the drive holds bits and δ is 0 or ± a power of two: float32 results by bf16 products."""
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if drive.shape[0] * weight.numel() < _WORTH:
+        if weight.numel() < _WORTH:
             return F.linear(drive, weight, bias)
         low, middle, high = thirds(weight)[::-1]
         with _bf16_products():
@@ -65,7 +66,7 @@ class DenseBits(AbstractGeometry):
         return delta @ feedback
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
-        if delta.shape[0] * weight_shape.numel() < _WORTH:
+        if weight_shape.numel() < _WORTH:
             return delta.t() @ pre
         with _bf16_products():
             return delta.t() @ pre

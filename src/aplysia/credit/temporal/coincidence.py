@@ -27,7 +27,7 @@ from aplysia.errors import PairError, RecipeError
 from aplysia.nets.net import Input, Net, chunks, steps_of
 from aplysia.nets.noise import NoiseSource
 from aplysia.nets.route import Route
-from aplysia.nets.stream import Load, Streams, check_bits, first_stream, octave
+from aplysia.nets.stream import Load, Streams, check_bits, first_stream
 from aplysia.neurons.base import AbstractStream
 from aplysia.neurons.winner_take_all import WinnerTakeAll
 from aplysia.ops.coincidence import Coincidences, leave_coincidences, wants_coincidences
@@ -71,7 +71,7 @@ class Tracked(AbstractCeiling):
     Γ doubles where more than a share ε of the errors that are not 0 exceed it, and halves where fewer than ε/2 exceed its half.
 
     Attributes:
-        weight_bound: w_max; None: the largest weight there is at the time.
+        weight_bound: w_max; None, or where feedback exceeds it: the largest feedback weight there is at the time.
         clipped: ε in (0, 1).
     """
 
@@ -96,7 +96,8 @@ class Tracked(AbstractCeiling):
     def before(self, last: Tensor | None, bound: Tensor | None, above: Tensor) -> Tensor:
         if bound is not None:
             if self.weight_bound is not None:
-                return torch.full_like(above, octave(2.0 * self.weight_bound))
+                # Feedback that is no copy of the weights need not keep to their bound.
+                bound = bound.clamp_min(2.0 * self.weight_bound)
             return torch.exp2(torch.ceil(torch.log2(bound.clamp_min(1e-30))))
         return above.clone() if last is None else last
 
