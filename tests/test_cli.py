@@ -56,12 +56,13 @@ def test_help_does_not_wait_for_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("what", ["rules", "temporal", "neurons", "recipes", "data"])
+@pytest.mark.parametrize("what", ["rules", "temporal", "neurons", "devices", "recipes", "data"])
 def test_everything_can_be_listed(tmp_path: Path, what: str) -> None:
     names = {
         "rules": "kolen_pollack",
         "temporal": "through_time",
         "neurons": "lif",
+        "devices": "soft_bounds",
         "recipes": "fmnist-mlp",
         "data": "fashion_mnist",
     }

@@ -78,6 +78,7 @@ def test_no_document_names_a_file_that_is_not_there() -> None:
         "docs/design.md",
         "docs/neurons.md",
         "docs/nets.md",
+        "docs/devices.md",
         "docs/results.md",
     ):
         text = (ROOT / document).read_text()

@@ -1,7 +1,7 @@
 """What the tests of devices share: arrays of cells, laws written out for one cell and one pulse, and statistics.
 
-A statistical check computes z-scores, normal where the code is right, and fails beyond LIMIT: two-sided 6·10⁻⁷ a score. Every test
-has at most 100 scores, so a right library fails one such test in 16,000 fresh seeds; here the seeds are fixed.
+A statistical check computes z-scores, normal where the code is right, and fails beyond LIMIT: two-sided 6·10⁻⁷ a score. Every
+test has at most 100 scores, so a right library fails one such test in 16,000 fresh seeds; here the seeds are fixed.
 """
 
 from __future__ import annotations

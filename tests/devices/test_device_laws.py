@@ -36,9 +36,7 @@ def _exponential(up: bool) -> Factor:
 LAWS: dict[str, tuple[AbstractStep, Factor, Factor]] = {
     "constant": (ConstantStep(quantum=0.07, bound=0.8, spread=UNEQUAL), lambda w, c: 1.0, lambda w, c: 1.0),
     "linear": (
-        LinearStep(
-            quantum=0.07, bound=0.8, centre=0.3, up_slope=0.4, down_slope=0.7, slope_spread=0.1, spread=UNEQUAL
-        ),
+        LinearStep(quantum=0.07, bound=0.8, centre=0.3, up_slope=0.4, down_slope=0.7, slope_spread=0.1, spread=UNEQUAL),
         _linear(True),
         _linear(False),
     ),
@@ -154,7 +152,9 @@ def test_at_the_symmetry_point_both_steps_are_equal(law: str) -> None:
         if w != 0.0:
             inside += 1
             assert cell["low"] < w < cell["high"]
-            assert math.isclose(cell["up"] * max(0.0, rise(w, cell)), cell["down"] * max(0.0, fall(w, cell)), rel_tol=1e-9)
+            assert math.isclose(
+                cell["up"] * max(0.0, rise(w, cell)), cell["down"] * max(0.0, fall(w, cell)), rel_tol=1e-9
+            )
     assert (inside == 0) if law == "constant" else (inside > 25)
 
 
