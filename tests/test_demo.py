@@ -17,7 +17,7 @@ def test_every_rule_has_a_row_and_a_stored_reference() -> None:
     rows = demo.demo_recipes()
     assert demo.expected().keys() == rows.keys()
     assert list(rows)[-1] == "readout_only"
-    assert {type(recipe.neuron).__name__ for recipe in rows.values()} == {"LIF", "Windowed"}
+    assert {type(recipe.neuron).__name__ for recipe in rows.values()} == {"LIF", "Windowed", "Bitstream"}
 
 
 def test_the_references_separate_learning_from_the_control() -> None:
