@@ -35,6 +35,13 @@ def test_each_cell_is_thinned_by_itself() -> None:
     assert_scores(mean_score((a - 1.25) * (b - 25.0), 0.0, 5 * 100 * 0.1875**2))
 
 
+def test_no_cell_is_left_out() -> None:
+    """A probability next to 1 leaves nothing to chance."""
+    count = torch.arange(12, dtype=torch.float64).view(3, 4).flip(0)
+    assert torch.equal(thinned(count, 1.0 - 1e-12, source()), count)
+    assert torch.equal(thinned(count, 3.0 - 1e-12, source()), 3.0 * count)
+
+
 def test_rounding_is_unbiased_and_takes_the_two_whole_numbers_around() -> None:
     for amount in (0.003, 0.5, 2.9, 4.0):
         drawn = rounded(torch.full((40_000,), amount, dtype=torch.float64), source())
