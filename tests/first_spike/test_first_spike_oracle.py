@@ -102,7 +102,7 @@ def test_rules_that_live_on_steps_are_refused_with_the_reason(case_name: str, ru
 @pytest.mark.parametrize("rule_name", ["Symmetric", "DirectKolenPollack", "LocalLoss"])
 def test_noise_is_refused_beside_any_rule(rule_name: str, site: AbstractSite) -> None:
     rule = RULES[rule_name](noise=Noise(site=site))
-    with pytest.raises(PairError, match=r"spike time.*window.*set rule\.noise\.alpha=0"):
+    with pytest.raises(PairError, match=r"spike time.*Windowed, a first-spike neuron.*set rule\.noise\.alpha=0"):
         rule.attach(DENSE.net(), seed=0)
 
 
