@@ -1,7 +1,8 @@
 """Recipes that ship: one function each, found by walking this folder.
 
 A recipe is a function without arguments that returns a `Recipe`; its name on the command line is the function's, with
-hyphens. Your own needs no registration: `aplysia run path/to/file.py:function`.
+hyphens. Your own needs no registration: `aplysia run path/to/file.py:function`. A recipe that was written down, such as the
+`recipe.json` of a run, is taken by its path too.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import json
 import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from aplysia.errors import RecipeError, near
-from aplysia.train.recipe import Recipe
+from aplysia.train.codec import decode
+from aplysia.train.recipe import AXES, Recipe
 
 RecipeFunction = Callable[[], Recipe]
 
@@ -32,19 +35,51 @@ def recipes() -> dict[str, RecipeFunction]:
 
 
 def find(text: str) -> Recipe:
-    """The recipe called `text`: a name that ships, or `path/to/file.py:function`.
+    """The recipe called `text`: a name that ships, `path/to/file.py:function`, or `path/to/recipe.json`.
 
     Raises:
         RecipeError: nothing by that name, or a file that holds no such recipe.
     """
+    if text.endswith(".json"):
+        return _written(Path(text).expanduser())
     if ".py" in text:
         return _from_file(text)
     known = recipes()
     if text not in known:
         raise RecipeError(
-            "recipe", expected="a name that ships or path/to/file.py:function", got=f"'{text}'", fix=near(text, known)
+            "recipe",
+            expected="a name that ships, path/to/file.py:function or path/to/recipe.json",
+            got=f"'{text}'",
+            fix=near(text, known),
         )
     return known[text]()
+
+
+def _written(path: Path) -> Recipe:
+    if not path.is_file():
+        raise RecipeError("recipe file", expected="an existing file", got=f"'{path}'", fix="check the path")
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, OSError) as problem:
+        raise RecipeError(
+            f"recipe file {path}",
+            expected="JSON",
+            got=str(problem),
+            fix="name the recipe.json of a run, or a best.json",
+        ) from problem
+    if not isinstance(data, dict):
+        raise RecipeError(
+            f"recipe file {path}",
+            expected="one JSON object",
+            got=type(data).__name__,
+            fix="name the recipe.json of a run, or a best.json",
+        )
+    try:
+        return decode(Recipe, data, AXES)
+    except RecipeError as error:
+        raise RecipeError(
+            f"recipe file {path}, {error.where}", expected=error.expected, got=error.got, fix=error.fix
+        ) from error
 
 
 def _from_file(text: str) -> Recipe:

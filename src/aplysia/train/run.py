@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ _INSIDE, _BETWEEN = 60.0, 10.0
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: the run was saved and can go on."""
+    """Ctrl-C, SIGTERM or `Run.watch`: the run was saved and can go on."""
 
 
 @dataclass
@@ -58,6 +58,7 @@ class Run:
         device: on what.
         data: root of the data sets.
         progress: what the user sees.
+        watch: called with each epoch's metrics; True ends the run there, saved.
         summary: what `summary.json` holds, once `execute` is through.
     """
 
@@ -66,13 +67,14 @@ class Run:
     device: torch.device
     data: Path | None = None
     progress: Progress | None = None
+    watch: Callable[[Mapping[str, Any]], bool] | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
     def execute(self) -> dict[str, Any]:
         """Train to the end, going on from the last checkpoint if there is one; the summary.
 
         Raises:
-            Interrupted: stopped by a signal, everything saved.
+            Interrupted: stopped by a signal or by `watch`, everything saved.
             AplysiaError: anything a user can mend.
         """
         # Saturated units and confident outputs make errors of 1e-40: nothing to a sum, but denormal numbers slow a matrix
@@ -232,8 +234,11 @@ class Run:
             progress.end_epoch(metrics)
             for sentence in silent_layers(net, metrics["rates"]):
                 progress.warn(sentence)
-            if time.monotonic() - saved > _BETWEEN or epoch + 1 == self.recipe.epochs:
+            enough = self.watch is not None and self.watch(metrics)
+            if enough or time.monotonic() - saved > _BETWEEN or epoch + 1 == self.recipe.epochs:
                 save()
+            if enough:
+                raise Interrupted
 
         with _signals() as stopped:
             done = trainer.run(Hooks(start_epoch, after_batch, after_epoch))
