@@ -169,6 +169,7 @@ class Trainer:
         metrics |= {key: done[key] for key in ("rates", "saturated") if key in done}
         if self.validation is not None:
             held_out = evaluate(self.learner, self.validation, self.encoder, self.steps, self.seed)
+            check_finite(self.learner.net, torch.tensor(held_out["loss"]), f"validation after epoch {epoch + 1}")
             metrics |= {"val_loss": held_out["loss"], "val_accuracy": held_out["accuracy"]}
         return metrics
 
