@@ -12,10 +12,14 @@ Time comes first everywhere: `[T, B, …]`.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
+
+# Settings worth a search, by their key below `rule.`: (low, high, whether on a log scale).
+Tunable = Mapping[str, tuple[float, float, bool]]
 
 
 class Held(NamedTuple):

@@ -25,7 +25,7 @@ from aplysia.nets.net import Input, Net
 from aplysia.nets.noise import Comparator, Noise, NoiseSource
 from aplysia.neurons.base import AbstractStepped
 from aplysia.ops.scan import HardReset
-from aplysia.types import Claim, Cost, Paper
+from aplysia.types import Claim, Cost, Paper, Tunable
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class AbstractSpatial(ABC):
         paper: where the rule comes from.
         claims: facts about the class, each measured by the contract tests.
         summary: one line for `aplysia list rules`.
+        tunable: settings worth a search beside the learning rate, and where: `aplysia tune` takes them unless told others.
         noise: in the forward pass while learning; none unless the rule lives on it.
         local: errors that hidden layers make for themselves; none unless said.
         tensors: what the rule owns; goes into checkpoints, never into the model's state.
@@ -74,6 +75,7 @@ class AbstractSpatial(ABC):
     paper: ClassVar[Paper]
     claims: ClassVar[frozenset[Claim]]
     summary: ClassVar[str]
+    tunable: ClassVar[Tunable] = {}
 
     noise: Noise = field(default_factory=lambda: Noise(alpha=0.0))
     local: AbstractLocal = field(default_factory=NoLocal)

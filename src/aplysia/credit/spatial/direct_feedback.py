@@ -16,7 +16,7 @@ from aplysia.credit.contract import AbstractSeeded
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
-from aplysia.types import Claim, Paper
+from aplysia.types import Claim, Paper, Tunable
 
 
 @dataclass(kw_only=True)
@@ -38,6 +38,7 @@ class DirectFeedback(AbstractSeeded):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.FIXED_FEEDBACK, Claim.UNLOCKED})
     summary: ClassVar[str] = "fixed random weights from the output error straight to each hidden layer"
+    tunable: ClassVar[Tunable] = {"scale": (0.01, 1.0, True)}
 
     scale: float = 0.2
 

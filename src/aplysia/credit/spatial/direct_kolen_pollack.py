@@ -23,7 +23,7 @@ from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.ops.geometry import features
 from aplysia.rng import generator
-from aplysia.types import Claim, Cost, Paper
+from aplysia.types import Claim, Cost, Paper, Tunable
 
 
 @dataclass(kw_only=True)
@@ -45,6 +45,7 @@ class DirectKolenPollack(AbstractSeeded):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED})
     summary: ClassVar[str] = "direct feedback that learns from output errors and hidden activity"
+    tunable: ClassVar[Tunable] = {"rate": (0.01, 1.0, True)}
 
     scale: float = 0.2
     rate: float = 0.1

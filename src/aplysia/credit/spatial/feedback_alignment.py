@@ -14,7 +14,7 @@ from aplysia.credit.contract import AbstractChained
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
-from aplysia.types import Claim, Paper
+from aplysia.types import Claim, Paper, Tunable
 
 
 @dataclass(kw_only=True)
@@ -36,6 +36,7 @@ class FeedbackAlignment(AbstractChained):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.FIXED_FEEDBACK})
     summary: ClassVar[str] = "fixed random feedback weights, layer by layer"
+    tunable: ClassVar[Tunable] = {"scale": (0.1, 10.0, True)}
 
     scale: float = 1.0
 

@@ -27,7 +27,7 @@ from aplysia.nets.noise import AbstractLaw, Gaussian, Noise, NoiseSource
 from aplysia.nets.pool import MaxPool
 from aplysia.neurons.base import AbstractStepped
 from aplysia.ops.geometry import Dense, features
-from aplysia.types import Claim, Cost, Paper
+from aplysia.types import Claim, Cost, Paper, Tunable
 
 
 @dataclass(kw_only=True)
@@ -48,6 +48,7 @@ class ForwardGradient(AbstractSeeded):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED, Claim.RESPONSE})
     summary: ClassVar[str] = "feedback learnt from exact directional derivatives by momentum (noise-free bound)"
+    tunable: ClassVar[Tunable] = {"feedback.momentum": (0.9, 0.999, False)}
 
     law: AbstractLaw = field(default_factory=Gaussian)
     feedback: MomentumFeedback = field(default_factory=MomentumFeedback)

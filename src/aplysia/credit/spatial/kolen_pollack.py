@@ -20,7 +20,7 @@ from aplysia.errors import PairError, RecipeError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
-from aplysia.types import Claim, Cost, Paper
+from aplysia.types import Claim, Cost, Paper, Tunable
 
 # The forward weights of the step before, from which Δ is read.
 _LAST = "last/"
@@ -47,6 +47,7 @@ class KolenPollack(AbstractChained):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT})
     summary: ClassVar[str] = "feedback learns by the forward weights' own increments and a common decay"
+    tunable: ClassVar[Tunable] = {"decay": (0.005, 0.5, True)}
 
     decay: float = 0.05
     scale: float = 1.0

@@ -15,7 +15,7 @@ from aplysia.credit.contract import AbstractSeeded
 from aplysia.credit.local import AbstractLocal, Readouts
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
-from aplysia.types import Claim, Paper
+from aplysia.types import Claim, Paper, Tunable
 
 
 @dataclass(kw_only=True)
@@ -35,6 +35,7 @@ class LocalLoss(AbstractSeeded):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED})
     summary: ClassVar[str] = "every hidden layer learns from an error of its own (local losses, DECOLLE)"
+    tunable: ClassVar[Tunable] = {"local.weight": (0.1, 10.0, True)}
 
     local: AbstractLocal = field(default_factory=Readouts)
 

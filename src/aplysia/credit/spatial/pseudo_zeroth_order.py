@@ -28,7 +28,7 @@ from aplysia.nets.net import Net, noise_amplitude
 from aplysia.nets.noise import Noise
 from aplysia.ops.geometry import features
 from aplysia.rng import generator
-from aplysia.types import Claim, Cost, Paper
+from aplysia.types import Claim, Cost, Paper, Tunable
 
 _CLASSIFIER = "classifier/"
 
@@ -53,6 +53,7 @@ class PseudoZerothOrder(AbstractSeeded):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED, Claim.RESPONSE})
     summary: ClassVar[str] = "one noisy pass; feedback from the output learnt from the noise by momentum (OPZO)"
+    tunable: ClassVar[Tunable] = {"feedback.momentum": (0.9, 0.999, False)}
 
     noise: Noise = field(default_factory=Noise)
     feedback: MomentumFeedback = field(default_factory=MomentumFeedback)

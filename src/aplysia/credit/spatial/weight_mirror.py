@@ -18,7 +18,7 @@ from aplysia.errors import RecipeError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
-from aplysia.types import Claim, Cost, Paper
+from aplysia.types import Claim, Cost, Paper, Tunable
 
 # Not a layer: for each tap of a kernel, how many pairs of positions it sees.
 _PAIRS = "pairs/"
@@ -48,6 +48,7 @@ class WeightMirror(AbstractChained):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.SECOND_PHASE})
     summary: ClassVar[str] = "feedback learns the forward weights from noise, in a phase of its own"
+    tunable: ClassVar[Tunable] = {"rate": (0.005, 0.5, True)}
 
     rate: float = 0.05
     samples: int = 32

@@ -22,7 +22,7 @@ from aplysia.errors import PairError, RecipeError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, noise_amplitude
 from aplysia.nets.noise import Noise
-from aplysia.types import Claim, Paper
+from aplysia.types import Claim, Paper, Tunable
 
 _MEAN = "baseline"
 
@@ -95,6 +95,7 @@ class ZerothOrder(AbstractSeeded):
     )
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.NO_TRANSPORT, Claim.UNLOCKED, Claim.RESPONSE})
     summary: ClassVar[str] = "the loss of a noisy pass times the noise (single-point zeroth order)"
+    tunable: ClassVar[Tunable] = {"scale": (0.001, 0.5, True)}
 
     noise: Noise = field(default_factory=Noise)
     baseline: AbstractBaseline = field(default_factory=OthersBaseline)
