@@ -29,7 +29,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Fetch data sets, or check what is there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name that ships, or path/to/file.py:function.")]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A name that ships, path/to/file.py:function or path/to/recipe.json.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe; may be repeated.")
 ]
@@ -161,6 +163,59 @@ def table(
         export=export,
     )
     if code := command.show(request) if show else command.make(request):
+        raise typer.Exit(code)
+
+
+@app.command()
+def tune(
+    recipe: RecipeName,
+    trials: Annotated[int, typer.Option(help="Trials for each rule, those of earlier calls counted in.")],
+    settings: Settings = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Rules to search for, separated by commas; the recipe's own unless said.")
+    ] = None,
+    space: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Ranges: [all], and [RULE] for one rule more.")
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option("--search", metavar="KEY=LOW:HIGH[:log]", help="One range for every rule; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the search and of every trial; best one no table uses.")] = 100,
+    samples: Annotated[int | None, typer.Option(help="Training samples of a trial, held-out ones included.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of a trial; the recipe's unless said.")] = None,
+    validation: Annotated[float, typer.Option(help="Share of the samples that is held out to choose by.")] = 0.25,
+    prune: Annotated[bool, typer.Option(help="End trials below the median of the rule's trials so far.")] = True,
+    data: DataFolder = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the search; runs/tune/RECIPE unless said.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of a data base; a file of SQLite in --out unless said.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Search each rule's settings with the same number of trials, and write the best as recipes."""
+    from aplysia.tune import command
+
+    request = command.Request(
+        name=recipe,
+        trials=trials,
+        settings=tuple(settings or ()),
+        rules=rules,
+        space=space,
+        search=tuple(search or ()),
+        seed=seed,
+        samples=samples,
+        epochs=epochs,
+        validation=validation,
+        pruning=prune,
+        data=data,
+        out=out,
+        storage=storage,
+        jobs=jobs,
+        device=str(_device(device)),
+    )
+    if code := command.tune(request):
         raise typer.Exit(code)
 
 

@@ -28,7 +28,7 @@ class _Worker:
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device, data))
-        with _deaf():  # a Ctrl-C while it imports torch would end it in a traceback; this it inherits
+        with deaf():  # a Ctrl-C while it imports torch would end it in a traceback; this it inherits
             self.process.start()
         theirs.close()
         self.cell: Cell | None = None
@@ -80,7 +80,7 @@ def train_cells(
     waiting, tries = deque(cells), Counter[str]()
     workers: list[_Worker] = []
     asked = False
-    with _stopping() as stop:
+    with stopping() as stop:
         try:
             while waiting or any(worker.cell for worker in workers):
                 if stop() and not asked:
@@ -121,7 +121,7 @@ def _died(worker: _Worker) -> str:
 
 
 @contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
+def stopping() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a flag, so that workers can save; a second one is final."""
     seen: list[int] = []
     before: dict[int, object] = {}
@@ -144,7 +144,7 @@ def _stopping() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Ctrl-C unheard for a moment."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

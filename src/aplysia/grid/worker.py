@@ -41,7 +41,7 @@ def serve(connection: Connection, device: str, data: Path | None) -> None:
     # Ctrl-C goes to every process of a terminal. Only while training it means something here, and there `Run` listens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=follow_parent, daemon=True).start()
     while True:
         try:
             task = connection.recv()
@@ -66,7 +66,7 @@ def train(task: Task, device: torch.device, data: Path | None) -> Answer:
         return Answer("bug", text=traceback.format_exc())
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """End with the process that gave the tasks, however that ended; the cell in hand is saved."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -155,5 +155,6 @@ def _row_json(measured: Measured, baseline: str) -> dict[str, Any]:
         "bits_of_bp": measured.bits,
         "extra": {key: None if value is None else asdict(value) for key, value in measured.extra.items()},
         "published": None if row.published is None else asdict(row.published),
+        "search": None if row.search is None else asdict(row.search),
         "failed": {str(seed): re.sub(r"\s+", " ", text) for seed, text in measured.failed.items()},
     }

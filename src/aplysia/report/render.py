@@ -48,6 +48,7 @@ def footnotes(report: Report) -> list[str]:
         f"[{i}] {source} ({certainty}{_meaning(certainty)})"
         for i, (source, certainty) in enumerate(_sources(report), 1)
     ]
+    notes += _searches(report) + _noise(report)
     notes += [f"data: {caveat}" for caveat in report.caveats]
     if report.missing:
         many = f" and {len(report.missing) - 8} more" if len(report.missing) > 8 else ""
@@ -119,6 +120,38 @@ def _published(published: Published | None, numbers: dict[tuple[str, str], int])
         return ""
     value = f"{published.value + 0.0:+g} pp" if published.unit == "pp" else f"{published.value:g}"
     return f"{_MARKS[published.certainty]}{value} [{numbers[published.source, published.certainty]}]"
+
+
+def _searches(report: Report) -> list[str]:
+    """Where the rows' settings came from: one note for each budget, and a warning where the rows do not share one."""
+    rows = [(row.row.name, row.row.search) for row in report.rows]
+    budgets: dict[str, dict[str, list[str]]] = {}
+    for name, search in rows:
+        if search is not None:
+            samples = "all" if search.samples is None else f"{search.samples:,}"
+            told = f"trials: {search.trials}, epochs: {search.epochs}, training samples: {samples}, seed: {search.seed}"
+            told = f"settings by a search ({told}; {search.record})"
+            budgets.setdefault(told, {}).setdefault(" ".join(search.space), []).append(name)
+    notes = [
+        f"{told}: " + "; ".join(f"{', '.join(names)}: {space}" for space, names in spaces.items())
+        for told, spaces in budgets.items()
+    ]
+    if without := [name for name, search in rows if search is None] if notes else []:
+        notes.append(f"settings without a search: {', '.join(without)}")
+    if len({search.budget for _, search in rows if search is not None}) > 1:
+        notes.append("warning: the searches differ in trials, epochs or samples, so these rows were not tuned alike")
+    return notes
+
+
+def _noise(report: Report) -> list[str]:
+    """What the marks beside a difference mean, where one stands."""
+    shown = [row.difference for row in report.rows if row.difference is not None]
+    notes = []
+    if any(e.within_noise for e in shown):
+        notes.append("within noise: the 95 % interval of the paired difference holds 0")
+    if any(e.within_noise is None for e in shown):
+        notes.append("a difference without an interval: one seed alone, so nothing tells it from noise")
+    return notes
 
 
 def _sources(report: Report) -> list[tuple[str, str]]:

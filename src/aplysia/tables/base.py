@@ -46,6 +46,46 @@ class Published:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Where a row's settings came from: a search that is to be the same for all rows (`aplysia tune`).
+
+    Attributes:
+        trials: tried for this row.
+        space: what was searched, `KEY=LOW:HIGH[:log]` for each key.
+        samples: training samples of a trial, held-out ones included; None: all.
+        epochs: of a trial.
+        seed: of the search and its trials.
+        record: file or folder that holds every trial, as seen from the repository.
+    """
+
+    trials: int
+    space: tuple[str, ...]
+    samples: int | None
+    epochs: int
+    seed: int
+    record: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", tuple(self.space))
+        for key, right, allowed in (
+            ("trials", self.trials >= 1, "a whole number ≥ 1"),
+            ("space", bool(self.space), "at least one key"),
+            ("samples", self.samples is None or self.samples >= 1, "a whole number ≥ 1, or none"),
+            ("epochs", self.epochs >= 1, "a whole number ≥ 1"),
+            ("record", bool(self.record.strip()), "the place of its record"),
+        ):
+            if not right:
+                raise RecipeError(
+                    f"search {key}", expected=allowed, got=repr(getattr(self, key)), fix="mend the table's file"
+                )
+
+    @property
+    def budget(self) -> tuple[int, int | None, int]:
+        """What has to be equal between rows: trials, samples, epochs."""
+        return self.trials, self.samples, self.epochs
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a table: a recipe, trained once per seed.
@@ -56,6 +96,7 @@ class Row:
         published: the value a paper gives, if any.
         group: what it belongs to; rows of a group share colour and marker in the picture.
         level: drawn as a level across the picture, where rows are drawn over the length of a sequence.
+        search: that the row's settings came from, if any.
     """
 
     name: str
@@ -63,6 +104,7 @@ class Row:
     published: Published | None = None
     group: str = ""
     level: bool = False
+    search: Search | None = None
 
     @property
     def slug(self) -> str:
