@@ -152,14 +152,15 @@ def test_a_search_of_another_budget_space_or_recipe_is_not_mixed_in(
 
 
 def test_trials_below_the_median_are_pruned_and_no_others(tmp_path: Path) -> None:
-    # Rates this small learn nothing, so half of the trials lie far below the others from their first epoch on.
+    # Rates this small learn nothing, so half of the trials lie far below the others from their first epoch on. Of four
+    # epochs the first is left alone.
     asked = {"trials": 12, "epochs": 4, "search": ("optimiser.lr=0.000001:0.3:log",)}
     tune(request(tmp_path / "pruned", **asked))
     tune(request(tmp_path / "whole", **asked, pruning=False))
     rows = trials(tmp_path / "pruned")
     cut = [row for row in rows if row["state"] == "pruned"]
     assert cut
-    assert all(int(row["trial"]) >= 5 and 1 <= int(row["epochs"]) < 4 for row in cut)
+    assert all(int(row["trial"]) >= 5 and 2 <= int(row["epochs"]) < 4 for row in cut)
     best = max(float(row["held_out_accuracy"]) for row in rows if row["state"] == "done")
     assert all(float(row["held_out_accuracy"]) < best for row in cut)
     assert all(row["state"] == "done" and row["epochs"] == "4" for row in trials(tmp_path / "whole"))

@@ -186,3 +186,13 @@ def test_what_a_rule_names_can_be_set_and_holds_its_own_default(name: str) -> No
 )
 def test_rules_with_a_scale_of_their_own_name_it(name: str, key: str) -> None:
     assert f"rule.{key}" in default_space(override(BASE, [f"rule={name}"], AXES))
+
+
+def test_the_document_lists_what_rules_name() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    named = [
+        f"| `{name}` | `rule.{key}` | {low:g} to {high:g}{', log' if log else ''} |"
+        for name, rule in RULES.items()
+        for key, (low, high, log) in rule.tunable.items()  # type: ignore[attr-defined]
+    ]
+    assert re.findall(r"^\| `\w+` \| `rule\..*$", text, re.M) == named

@@ -173,11 +173,12 @@ class Bench:
 
     def _study(self, package: ModuleType, one: Contender) -> Study:
         plan, budget = self.plan, self.plan.budget
+        # Epochs count from 1; the first quarter of them is left alone.
         study = package.create_study(
             storage=self._storage,
             study_name=f"{plan.name} {one.name} {plan.token}",
             direction="maximize",
-            pruner=package.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=budget.epochs // 4),
+            pruner=package.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=budget.epochs // 4 + 1),
             load_if_exists=True,
         )
         if not study.get_trials(deepcopy=False) and (start := one.start()):
