@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -122,7 +123,13 @@ class RunningQuantile(AbstractLevel):
 
 
 class AbstractPool(ABC):
-    """Among which weights the largest changes are looked for."""
+    """Among which weights the largest changes are looked for.
+
+    Attributes:
+        by_layer: whether each layer's number of words is known before looking.
+    """
+
+    by_layer: ClassVar[bool]
 
     @abstractmethod
     def largest(self, changes: list[Tensor], words: list[int]) -> list[Selection]:
@@ -132,6 +139,8 @@ class AbstractPool(ABC):
 @dataclass(frozen=True)
 class WithinLayers(AbstractPool):
     """Each layer sends its own share, addressed within the layer."""
+
+    by_layer: ClassVar[bool] = True
 
     def largest(self, changes: list[Tensor], words: list[int]) -> list[Selection]:
         return [
@@ -143,6 +152,8 @@ class WithinLayers(AbstractPool):
 @dataclass(frozen=True)
 class AcrossLayers(AbstractPool):
     """The layers that copy at this step send the sum of their shares together, addressed among all of them."""
+
+    by_layer: ClassVar[bool] = False
 
     def largest(self, changes: list[Tensor], words: list[int]) -> list[Selection]:
         sizes = [change.numel() for change in changes]

@@ -20,6 +20,8 @@ from torch import Tensor
 from aplysia.credit.local import AbstractLocal, NoLocal
 from aplysia.credit.seen import AbstractLoss, Seen
 from aplysia.errors import PairError
+from aplysia.ledger.amount import Charge
+from aplysia.ledger.sheet import Habits, Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Input, Net
 from aplysia.nets.noise import Comparator, Noise, NoiseSource
@@ -57,7 +59,8 @@ class AbstractSpatial(ABC):
 
     A concrete rule is a dataclass: its fields are its settings, `tensors` is what it owns (feedback weights). It is
     attached to one net, once. Some methods may be replaced besides the abstract ones, and do nothing here: `check_net`,
-    `check_optimiser`, `check_loss`, `trained`, `slopes`, `after`.
+    `check_optimiser`, `check_loss`, `trained`, `slopes`, `after`; and what the rule says of its costs: `learning`, `errors`,
+    `transported`.
 
     Two things can be laid beside any rule: `noise` in its forward pass while it learns, and `local` errors.
 
@@ -196,6 +199,26 @@ class AbstractSpatial(ABC):
         """What happens once the optimiser has stepped (copies, decays, mirror phases); `step` counts from 0."""
         return Cost()
 
+    def learning(self, net: Net, step: int) -> list[Layer]:
+        """The synapses that get a gradient at an optimiser step; may be replaced by a rule that leaves some out."""
+        return net.synapses
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        """What the rule's errors, and feedback that learns, cost in one batch; all but the layers' own slopes and updates."""
+        return []
+
+    def transported(self, net: Net, steps: int) -> list[Charge]:
+        """What `after` moves from the forward to the feedback side over the first `steps` optimiser steps."""
+        return []
+
+    def charges(self, sheet: Sheet) -> list[Charge]:
+        """What one batch costs beside the forward pass and the layers' own updates: errors, local errors, noise."""
+        made = [*self.errors(sheet), *self.local.charges(sheet)]
+        if self.noise.alpha:
+            draws = -(-sheet.activity.steps // 2) if self.noise.antithetic else sheet.activity.steps
+            made += [sheet.drawn(layer, draws) for layer in sheet.net.hidden]
+        return made
+
     @abstractmethod
     def start(self, net: Net) -> dict[str, Tensor]:
         """The tensors the rule begins with, by layer name where they belong to a layer. They are copied."""
@@ -231,6 +254,9 @@ class AbstractChained(AbstractSpatial):
 
     def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
         return [seen.outs[-1]], [seen.error]
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        return [sheet.error_below(layer) for layer in sheet.net.fed_back]
 
 
 @dataclass(kw_only=True)
@@ -273,7 +299,7 @@ class AbstractTemporal(ABC):
     """A scheme for time: which past activity an error is paired with, and when errors are sent.
 
     Some methods may be replaced besides the abstract ones: `fresh` and `tensors`, by a scheme that remembers something from
-    batch to batch, and `predict` and `endless`.
+    batch to batch, `predict`, `endless` and `charges`.
 
     Attributes:
         paper: where the scheme comes from.
@@ -293,6 +319,14 @@ class AbstractTemporal(ABC):
     def memory(self) -> dict[str, Tensor]:
         """What it remembers from batch to batch; goes into checkpoints."""
         return {}
+
+    @abstractmethod
+    def habits(self, steps: int) -> Habits:
+        """What it does with a sequence of so many steps, for the ledger."""
+
+    def charges(self, sheet: Sheet) -> list[Charge]:
+        """What it costs in one batch beside passes, errors and updates."""
+        return []
 
     def endless(self) -> AbstractTemporal | None:
         """The scheme under which a stochastic net answers as its own limit would; None: there is no other."""

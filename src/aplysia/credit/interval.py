@@ -56,6 +56,10 @@ class AbstractTiming(ABC):
     def shortest(self, interval: int) -> int:
         """Fewest steps between two copies of a layer."""
 
+    @abstractmethod
+    def copies(self, interval: int, steps: int, place: int, layers: int) -> int | None:
+        """How often layer `place` = 0, 1, … of so many copies over the first `steps` steps; None: not known before."""
+
 
 @dataclass(frozen=True)
 class Together(AbstractTiming):
@@ -76,6 +80,9 @@ class Together(AbstractTiming):
 
     def shortest(self, interval: int) -> int:
         return interval
+
+    def copies(self, interval: int, steps: int, place: int, layers: int) -> int | None:
+        return steps // interval
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,9 @@ class Staggered(AbstractTiming):
 
     def shortest(self, interval: int) -> int:
         return interval
+
+    def copies(self, interval: int, steps: int, place: int, layers: int) -> int | None:
+        return max(0, steps - place * interval // layers) // interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +162,9 @@ class PerLayer(AbstractTiming):
     def shortest(self, interval: int) -> int:
         return min(self.intervals, default=interval)
 
+    def copies(self, interval: int, steps: int, place: int, layers: int) -> int | None:
+        return steps // (self.intervals[place] if self.intervals else interval)
+
 
 @dataclass(frozen=True)
 class InverseRate(AbstractTiming):
@@ -192,6 +205,9 @@ class InverseRate(AbstractTiming):
     def shortest(self, interval: int) -> int:
         return 1
 
+    def copies(self, interval: int, steps: int, place: int, layers: int) -> int | None:
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(AbstractTiming):
@@ -229,6 +245,9 @@ class Drift(AbstractTiming):
 
     def shortest(self, interval: int) -> int:
         return interval
+
+    def copies(self, interval: int, steps: int, place: int, layers: int) -> int | None:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,3 +296,6 @@ class Budget(AbstractTiming):
 
     def shortest(self, interval: int) -> int:
         return interval
+
+    def copies(self, interval: int, steps: int, place: int, layers: int) -> int | None:
+        return None

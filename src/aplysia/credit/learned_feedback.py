@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
@@ -327,6 +329,31 @@ class MomentumFeedback:
             return 0
         times = chunk if self.update.every_step else int(last)
         return times * sum(tensors[layer.name].numel() for layer in layers)
+
+    def errors(self, sheet: Sheet, *, directions: bool) -> list[Charge]:
+        """What errors through M cost, and learning M from directions, in the batch of a step.
+
+        Args:
+            sheet: of the batch.
+            directions: whether there are any.
+        """
+        made: list[Charge] = []
+        rank, learns = self.form.rank(sheet.classes), directions and self.learns(sheet.step)
+        projects = rank < sheet.classes
+        for layer in sheet.net.hidden:
+            width = self.form.width(layer)
+            if projects:
+                made.append(sheet.projected(None, inputs=sheet.classes, outputs=rank))
+            if self.start.ready(sheet.step):
+                made.append(sheet.projected(layer.name, inputs=rank, outputs=width))
+            if learns:
+                products = sheet.slots * rank * width
+                writes = rank * width * (sheet.activity.steps if self.update.every_step else 1)
+                if projects:
+                    made.append(sheet.projected(None, inputs=sheet.classes, outputs=rank))
+                amount = Amount(dense=products, macs=products, feedback_reads=writes, feedback_writes=writes)
+                made.append(Charge(layer.name, Phase.UPDATE, amount))
+        return made
 
     def learns(self, step: int) -> bool:
         """Whether M changes in the batch of this optimiser step."""

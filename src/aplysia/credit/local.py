@@ -23,6 +23,8 @@ from torch import Tensor
 from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.seen import AbstractLoss, Seen
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
@@ -48,6 +50,14 @@ class AbstractLocal(ABC):
     def seeds(self, net: Net, seen: Seen, tensors: dict[str, Tensor], seed: int) -> list[Tensor | None]:
         """The error of each hidden layer's output `[K, B, …]`, None where there is none."""
 
+    @abstractmethod
+    def charges(self, sheet: Sheet) -> list[Charge]:
+        """What they cost in one batch."""
+
+    @abstractmethod
+    def served(self, net: Net) -> list[Layer]:
+        """The hidden layers that get such errors."""
+
 
 @dataclass(frozen=True)
 class NoLocal(AbstractLocal):
@@ -61,6 +71,12 @@ class NoLocal(AbstractLocal):
 
     def seeds(self, net: Net, seen: Seen, tensors: dict[str, Tensor], seed: int) -> list[Tensor | None]:
         return [None for _ in net.hidden]
+
+    def charges(self, sheet: Sheet) -> list[Charge]:
+        return []
+
+    def served(self, net: Net) -> list[Layer]:
+        return []
 
 
 class AbstractReturn(ABC):
@@ -188,18 +204,34 @@ class Readouts(AbstractLocal):
             for layer, out in zip(net.hidden, seen.outs[:-1], strict=True)
         ]
 
+    def charges(self, sheet: Sheet) -> list[Charge]:
+        made: list[Charge] = []
+        for layer in self._chosen(sheet.net):
+            shape = self._shape(layer)
+            width = math.prod(shape)
+            spikes = width == layer.units and sheet.net.kind != "first-spike"
+            made += sheet.local_readout(layer, inputs=width, spikes=spikes, learns=self.learns)
+            if self.back.learns:
+                writes = sheet.habits.applies * width * sheet.classes
+                made.append(Charge(layer.name, Phase.UPDATE, Amount(feedback_reads=writes, feedback_writes=writes)))
+        return made
+
+    def served(self, net: Net) -> list[Layer]:
+        return self._chosen(net)
+
     @torch.no_grad()
     def _seed(self, layer: Layer, out: Tensor, seen: Seen, tensors: dict[str, Tensor]) -> Tensor:
         readout, rows = tensors[layer.name], out.flatten(0, 1)
         drive = self._pooled(layer, rows)
         answer = (drive @ readout.t()).unflatten(0, out.shape[:2])
         error = self.loss.error(answer, seen.target, seen.steps)[1].flatten(0, 1)
-        update = error.t() @ drive
-        for name in (layer.name, _FEEDBACK + layer.name):
-            tensor = tensors.get(name)
-            if tensor is not None and tensor.requires_grad:
-                own = torch.add(update, tensor, alpha=self.decay) if self.decay and seen.start == 0 else update
-                tensor.grad = own.clone() if tensor.grad is None else tensor.grad + own
+        owned = [tensors[name] for name in (layer.name, _FEEDBACK + layer.name) if name in tensors]
+        learning = [tensor for tensor in owned if tensor.requires_grad]
+        update = error.t() @ drive if learning else None
+        for tensor in learning:
+            assert update is not None
+            own = torch.add(update, tensor, alpha=self.decay) if self.decay and seen.start == 0 else update
+            tensor.grad = own.clone() if tensor.grad is None else tensor.grad + own
         back = error @ tensors[_FEEDBACK + layer.name if self.back.own else layer.name]
         return self._unpooled(layer, back * self.weight).view_as(out)
 
@@ -255,6 +287,17 @@ class Similarity(AbstractLocal):
             (error,) = torch.autograd.grad(distance, leaf)
             found.append(error * (self.weight / seen.steps))
         return found
+
+    def charges(self, sheet: Sheet) -> list[Charge]:
+        """Cosines of all pairs of samples of a step, and their derivatives: three products of B × B × n."""
+        batch, made = sheet.activity.batch, []
+        for layer in sheet.net.hidden:
+            products = 3 * sheet.activity.steps * batch * batch * layer.units
+            made.append(Charge(layer.name, Phase.ERROR, Amount(dense=products, macs=products)))
+        return made
+
+    def served(self, net: Net) -> list[Layer]:
+        return net.hidden
 
 
 def _cosines(x: Tensor) -> Tensor:

@@ -84,10 +84,12 @@ class AbstractTransport(ABC):
     Attributes:
         compute: operations per event on the forward side.
         memory_words: extra words per weight on the forward side.
+        draws: whether it takes random numbers, of which there may be more than words, since repeats are drawn again.
     """
 
     compute: ClassVar[str]
     memory_words: ClassVar[int]
+    draws: ClassVar[bool] = False
 
     @abstractmethod
     def state(self, name: str) -> State:
@@ -96,6 +98,10 @@ class AbstractTransport(ABC):
     @abstractmethod
     def words(self, size: int, event: int) -> int | None:
         """Words that event 1, 2, … takes from a layer of `size` weights; None: not known before looking."""
+
+    @abstractmethod
+    def addresses(self, words: int, size: int) -> int | None:
+        """Bits that say which words an event of so many takes from a layer; None: not known before looking."""
 
     @abstractmethod
     def within(self, size: int, allowance: int) -> int | None:
@@ -124,6 +130,9 @@ class Whole(AbstractTransport):
 
     def words(self, size: int, event: int) -> int | None:
         return size
+
+    def addresses(self, words: int, size: int) -> int | None:
+        return 0
 
     def within(self, size: int, allowance: int) -> int | None:
         return size if allowance >= size else 0
@@ -161,6 +170,10 @@ class Random(AbstractPartial):
 
     compute: ClassVar[str] = "O(ρN) and as many random numbers, on both sides"
     memory_words: ClassVar[int] = 0
+    draws: ClassVar[bool] = True
+
+    def addresses(self, words: int, size: int) -> int | None:
+        return 0
 
     def state(self, name: str) -> State:
         return {}
@@ -195,6 +208,9 @@ class Cyclic(AbstractPartial):
     compute: ClassVar[str] = "O(ρN)"
     memory_words: ClassVar[int] = 0
 
+    def addresses(self, words: int, size: int) -> int | None:
+        return 0
+
     def state(self, name: str) -> State:
         return {f"pointer/{name}": torch.zeros((), dtype=torch.int64)}
 
@@ -228,6 +244,9 @@ class Threshold(AbstractTransport):
     def words(self, size: int, event: int) -> int | None:
         return None
 
+    def addresses(self, words: int, size: int) -> int | None:
+        return None
+
     def within(self, size: int, allowance: int) -> int | None:
         return None
 
@@ -254,6 +273,9 @@ class LargestChange(AbstractPartial):
     memory_words: ClassVar[int] = 1
 
     pool: AbstractPool = field(default_factory=WithinLayers)
+
+    def addresses(self, words: int, size: int) -> int | None:
+        return address_bits(words, size) if self.pool.by_layer else None
 
     def state(self, name: str) -> State:
         return {}

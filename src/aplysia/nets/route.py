@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,13 @@ Carry = Any
 
 
 class AbstractEligibility(ABC):
-    """Which past activity an error is paired with."""
+    """Which past activity an error is paired with.
+
+    Attributes:
+        remembers: whether that is more than the activity of the same step.
+    """
+
+    remembers: ClassVar[bool]
 
     @abstractmethod
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
@@ -34,6 +40,8 @@ class AbstractEligibility(ABC):
 @dataclass(frozen=True)
 class Instantaneous(AbstractEligibility):
     """`pre` is the drive of the same step."""
+
+    remembers: ClassVar[bool] = False
 
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
         return None, None

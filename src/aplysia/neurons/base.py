@@ -95,6 +95,7 @@ class AbstractFirstSpike(AbstractNeuron):
     are put back by `aplysia.ops.first_spike.to_times`.
 
     Attributes:
+        real_drives: for each of `drives`, whether it is a real number (a time), and not only that a spike came.
         averages: whether an average over spikes is defined in front of this neuron.
         biased: whether a bias is.
     """
@@ -107,6 +108,7 @@ class AbstractFirstSpike(AbstractNeuron):
         "temporal": "spike_time",
         "encoder": "first_spike",
     }
+    real_drives: ClassVar[tuple[bool, ...]] = (True,)
     averages: ClassVar[bool] = True
     biased: ClassVar[bool] = True
 

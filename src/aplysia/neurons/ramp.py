@@ -39,6 +39,7 @@ class Ramp(AbstractFirstSpike):
 
     spiking: ClassVar[bool] = True
     summary: ClassVar[str] = "first spike of linear ramps at a fixed threshold, causal set (Zhang 2022)"
+    real_drives: ClassVar[tuple[bool, ...]] = (True, False)
     averages: ClassVar[bool] = False
     biased: ClassVar[bool] = False
 

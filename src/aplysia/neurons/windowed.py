@@ -38,6 +38,7 @@ class Windowed(AbstractFirstSpike):
     """
 
     spiking: ClassVar[bool] = True
+    real_drives: ClassVar[tuple[bool, ...]] = (True, False)
     summary: ClassVar[str] = "first spike in a window of its own, threshold falling to zero (Wei 2023; fBP)"
 
     window: float = 1.0

@@ -22,9 +22,11 @@ class AbstractCircuit(ABC):
 
     Attributes:
         softmax: whether P(k wins) = softmax_k(m), exactly.
+        draws: random numbers of each unit at each step; None: as many as it takes.
     """
 
     softmax: ClassVar[bool] = True
+    draws: ClassVar[int | None] = None
 
     @abstractmethod
     def draw(self, m: Tensor, source: torch.Generator) -> Tensor:
@@ -37,6 +39,8 @@ class Race(AbstractCircuit):
 
     P(first = k) = softmax_k(m) exactly, whatever constant all rates share.
     """
+
+    draws: ClassVar[int | None] = 1
 
     def draw(self, m: Tensor, source: torch.Generator) -> Tensor:
         # −log(1 − U) is exponential, and U has no 1.

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from aplysia.credit.contract import AbstractSeeded
+from aplysia.ledger.amount import Charge
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
@@ -52,3 +54,6 @@ class DirectFeedback(AbstractSeeded):
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         return (error.flatten(0, 1) @ self.tensors[layer.name]).view_as(out)
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        return [sheet.projected(layer.name, inputs=sheet.classes, outputs=layer.units) for layer in sheet.net.hidden]

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from aplysia.credit.contract import AbstractSeeded, Seen
 from aplysia.errors import RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.ops.geometry import features
@@ -85,3 +87,15 @@ class DirectKolenPollack(AbstractSeeded):
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
         return Cost(writes=sum(self.tensors[layer.name].numel() for layer in net.hidden))
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        made = []
+        for layer in sheet.net.hidden:
+            made.append(sheet.projected(layer.name, inputs=sheet.classes, outputs=layer.units))
+            stored = sheet.classes * layer.units
+            writes = sheet.habits.applies * stored
+            dense, real = sheet.slots * stored, sheet.real_signals(self.noise) and self.noise.traced
+            heard = {"macs": dense} if real else {"acs": sheet.activity.spikes[layer.name] * sheet.classes}
+            amount = Amount(dense=dense, feedback_reads=writes, feedback_writes=writes, **heard)
+            made.append(Charge(layer.name, Phase.UPDATE, amount))
+        return made

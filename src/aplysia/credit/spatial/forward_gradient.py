@@ -21,6 +21,9 @@ from torch import Tensor
 from aplysia.credit.contract import AbstractSeeded, Seen
 from aplysia.credit.learned_feedback import MomentumFeedback
 from aplysia.errors import PairError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.reach import connections
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.nets.noise import AbstractLaw, Gaussian, Noise, NoiseSource
@@ -126,6 +129,20 @@ class ForwardGradient(AbstractSeeded):
         cost = Cost(writes=self._written)
         self._written = 0
         return cost
+
+    def learning(self, net: Net, step: int) -> list[Layer]:
+        return net.synapses if self.feedback.start.ready(step) else [*self.local.served(net), net.readout]
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        """The tangent is a second forward pass, of real numbers."""
+        made = self.feedback.errors(sheet, directions=True)
+        if self.feedback.learns(sheet.step):
+            for layer in sheet.net.fed_back:
+                products = sheet.slots * connections(layer)
+                amount = Amount(dense=products, macs=products, forward_reads=products)
+                made.append(Charge(layer.name, Phase.ERROR, amount))
+            made += [sheet.drawn(layer, sheet.activity.steps) for layer in sheet.net.hidden]
+        return made
 
     def memory_words(self, net: Net) -> int:
         """Numbers that have to be remembered beside the forward weights."""

@@ -25,6 +25,7 @@ from aplysia.credit.interval import AbstractTiming, Budget, Together
 from aplysia.credit.link import Link
 from aplysia.credit.transport import AbstractTransport, Sender, Whole
 from aplysia.errors import RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
@@ -166,3 +167,33 @@ class FrozenBackprop(AbstractChained):
 
     def _source(self, what: str, name: str, step: int) -> torch.Generator:
         return generator("cpu", self.seed, what, name, step)
+
+    def transported(self, net: Net, steps: int) -> list[Charge]:
+        """ρN words of each layer every Φ steps, where the scheme's numbers are known before looking; else None."""
+        if self.interval is None:
+            return []
+        layers = net.fed_back
+        return [
+            Charge(layer.name, Phase.TRANSPORT, self._copied(layer, place, len(layers), steps))
+            for place, layer in enumerate(layers)
+        ]
+
+    def _copied(self, layer: Layer, place: int, layers: int, steps: int) -> Amount:
+        assert self.interval is not None
+        size, unknown = layer.weight.numel(), self.transport.words(1, 1) is None
+        copies = self.schedule.copies(self.interval, steps, place, layers)
+        if copies is None or unknown or self.transport.addresses(1, 2) is None:
+            return Amount(words=None, bits=None, address_bits=None, forward_reads=None, feedback_writes=None)
+        sent = [self.transport.words(size, event) or 0 for event in range(1, copies + 1)]
+        words, width = sum(sent), torch.finfo(layer.weight.dtype).bits
+        messages = sum(n > 0 for n in sent)
+        addresses = [self.transport.addresses(n, size) or 0 for n in sent]
+        late = self.schedule.copies(self.interval, max(0, steps - self.link.latency), place, layers)
+        return Amount(
+            words=words,
+            bits=words * (self.link.bits or width) + (messages * width if self.link.bits else 0),
+            address_bits=sum(addresses),
+            forward_reads=words,
+            feedback_writes=None if self.link.drop or late is None else sum(sent[:late]),
+            random_numbers=None if self.transport.draws else 0,
+        )

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from aplysia.credit.contract import AbstractChained
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
@@ -96,6 +98,13 @@ class KolenPollack(AbstractChained):
 
     def feedback(self, layer: Layer, weight: Tensor) -> Tensor:
         return self.tensors[layer.name]
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        made = super().errors(sheet)
+        for layer in sheet.net.fed_back:
+            written = sheet.habits.applies * layer.weight.numel()
+            made.append(Charge(layer.name, Phase.UPDATE, Amount(feedback_reads=written, feedback_writes=written)))
+        return made
 
     @torch.no_grad()
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:

@@ -44,3 +44,6 @@ class LocalLoss(AbstractSeeded):
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         return None
+
+    def learning(self, net: Net, step: int) -> list[Layer]:
+        return [*self.local.served(net), net.readout]

@@ -23,6 +23,8 @@ from torch import Tensor
 from aplysia.credit.contract import AbstractLoss, AbstractSeeded, Seen
 from aplysia.credit.learned_feedback import MomentumFeedback
 from aplysia.errors import PairError
+from aplysia.ledger.amount import Charge
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, noise_amplitude
 from aplysia.nets.noise import Noise
@@ -149,6 +151,22 @@ class PseudoZerothOrder(AbstractSeeded):
         cost = Cost(writes=self._written)
         self._written = 0
         return cost
+
+    def learning(self, net: Net, step: int) -> list[Layer]:
+        if self.feedback.start.ready(step):
+            return net.synapses
+        return [
+            *(layer for layer in net.hidden if layer.name in self.intermediate),
+            *self.local.served(net),
+            net.readout,
+        ]
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        made = self.feedback.errors(sheet, directions=self.noise.alpha > 0.0)
+        for layer in sheet.net.hidden:
+            if layer.name in self.intermediate:
+                made += sheet.local_readout(layer, inputs=layer.units, spikes=not sheet.real_signals(self.noise))
+        return made
 
     def memory_words(self, net: Net) -> int:
         """Numbers that have to be remembered beside the forward weights."""

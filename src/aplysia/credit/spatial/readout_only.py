@@ -36,3 +36,6 @@ class ReadoutOnly(AbstractSeeded):
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         return None
+
+    def learning(self, net: Net, step: int) -> list[Layer]:
+        return [net.readout]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from aplysia.credit.contract import AbstractChained
+from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
@@ -23,7 +24,13 @@ from aplysia.types import Claim, Cost, Paper
 
 
 class AbstractMagnitude(ABC):
-    """|M| of one layer."""
+    """|M| of one layer.
+
+    Attributes:
+        redrawn: whether it is drawn anew after every step.
+    """
+
+    redrawn: ClassVar[bool] = False
 
     @abstractmethod
     def draw(self, layer: Layer, seed: int, step: int) -> Tensor | None:
@@ -60,6 +67,8 @@ class FixedMagnitude(AbstractMagnitude):
 class RedrawnMagnitude(AbstractMagnitude):
     """Drawn anew after every step (brSF)."""
 
+    redrawn: ClassVar[bool] = True
+
     def draw(self, layer: Layer, seed: int, step: int) -> Tensor | None:
         return layer.draw_effective(generator("cpu", seed, "magnitude", layer.name, step)).abs()
 
@@ -94,6 +103,15 @@ class SignSymmetric(AbstractChained):
 
     def feedback(self, layer: Layer, weight: Tensor) -> Tensor:
         return self.tensors[layer.name] * torch.sign(weight.detach())
+
+    def transported(self, net: Net, steps: int) -> list[Charge]:
+        made = []
+        for layer in net.fed_back:
+            signs = layer.weight.numel() * steps
+            drawn = signs if self.magnitude.redrawn else 0
+            amount = Amount(bits=signs, forward_reads=signs, feedback_writes=signs, random_numbers=drawn)
+            made.append(Charge(layer.name, Phase.TRANSPORT, amount))
+        return made
 
     @torch.no_grad()
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:

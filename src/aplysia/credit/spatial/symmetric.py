@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aplysia.credit.contract import AbstractChained
+from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.types import Claim, Cost, Paper
@@ -38,6 +39,22 @@ class Symmetric(AbstractChained):
 
     def feedback(self, layer: Layer, weight: Tensor) -> Tensor:
         return weight
+
+    def transported(self, net: Net, steps: int) -> list[Charge]:
+        return [
+            Charge(
+                layer.name,
+                Phase.TRANSPORT,
+                Amount(
+                    words=words,
+                    bits=words * torch.finfo(layer.weight.dtype).bits,
+                    forward_reads=words,
+                    feedback_writes=words,
+                ),
+            )
+            for layer in net.fed_back
+            for words in (layer.weight.numel() * steps,)
+        ]
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
         """One whole copy a step: every weight with an error slot crosses over."""

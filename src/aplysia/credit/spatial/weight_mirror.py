@@ -7,6 +7,7 @@ Since E[y ⊗ x] = W, B follows W with a lag of 1/η steps and a noise that fall
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from aplysia.credit.contract import AbstractChained
 from aplysia.errors import RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.reach import connections
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.rng import generator
@@ -73,6 +76,21 @@ class WeightMirror(AbstractChained):
 
     def feedback(self, layer: Layer, weight: Tensor) -> Tensor:
         return self.tensors[layer.name]
+
+    def transported(self, net: Net, steps: int) -> list[Charge]:
+        phases, made = steps // self.interval, []
+        for layer in net.fed_back:
+            products, stored = self.samples * connections(layer), layer.weight.numel()
+            amount = Amount(
+                dense=2 * products,
+                macs=2 * products,
+                forward_reads=products,
+                feedback_reads=stored,
+                feedback_writes=stored,
+                random_numbers=self.samples * math.prod(layer.drive_shape),
+            )
+            made.append(Charge(layer.name, Phase.TRANSPORT, amount.times(phases)))
+        return made
 
     @torch.no_grad()
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from aplysia.credit.contract import AbstractLoss, AbstractSeeded, Seen
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, noise_amplitude
 from aplysia.nets.noise import Noise
@@ -137,3 +139,15 @@ class ZerothOrder(AbstractSeeded):
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         return self._errors[layer.name]
+
+    def errors(self, sheet: Sheet) -> list[Charge]:
+        """One number goes to every unit of a sample and step, which multiplies it with its own noise."""
+        width = sheet.width(sheet.net.readout)
+        return [
+            Charge(
+                layer.name,
+                Phase.ERROR,
+                Amount(words=sheet.slots, bits=sheet.slots * width, updates=sheet.slots * layer.units),
+            )
+            for layer in sheet.net.hidden
+        ]

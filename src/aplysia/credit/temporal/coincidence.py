@@ -24,6 +24,8 @@ from torch import Tensor
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal, Apply, Record, Seen
 from aplysia.credit.local import NoLocal
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.amount import Amount, Charge, Phase
+from aplysia.ledger.sheet import Habits, Sheet
 from aplysia.nets.net import Input, Net, chunks, steps_of
 from aplysia.nets.noise import NoiseSource
 from aplysia.nets.route import Route
@@ -171,6 +173,22 @@ class Coincidence(AbstractTemporal):
     @property
     def updates_inside(self) -> bool:
         return False
+
+    def habits(self, steps: int) -> Habits:
+        chunk = min(steps, self.chunk or _CHUNK)
+        return Habits(windows=-(-steps // chunk), traced=False, kept=chunk, pulses=True)
+
+    def charges(self, sheet: Sheet) -> list[Charge]:
+        """A number for every bit that is drawn: of the input, of spikes, of gradient spikes, of winners."""
+        first = math.prod(sheet.net.input_shape) if sheet.activity.input_drawn else 0
+        made = [Charge(None, Phase.NOISE, Amount(random_numbers=sheet.slots * first))]
+        for layer in sheet.net.all:
+            per_unit = 1 + (layer.name in sheet.learning)
+            if isinstance(layer.neuron, WinnerTakeAll):
+                per_unit = layer.neuron.circuit.draws
+            numbers = None if per_unit is None else per_unit * sheet.slots * layer.units
+            made.append(Charge(layer.name, Phase.NOISE, Amount(random_numbers=numbers)))
+        return made
 
     def check(self, net: Net, loss: AbstractLoss, spatial: AbstractSpatial) -> None:
         if not isinstance(spatial.local, NoLocal):

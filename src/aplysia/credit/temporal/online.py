@@ -12,6 +12,7 @@ from torch import Tensor
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal, Apply, Record
 from aplysia.credit.temporal._windows import learn_in_windows
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.sheet import Habits
 from aplysia.nets.net import Input, Net
 from aplysia.nets.route import AbstractEligibility, Route
 
@@ -75,6 +76,12 @@ class AbstractOnline(AbstractTemporal):
     @property
     def updates_inside(self) -> bool:
         return self.update.inside
+
+    def habits(self, steps: int) -> Habits:
+        window = min(steps, self.update.window(self.chunk or _CHUNK))
+        windows = -(-steps // window)
+        applies = windows if self.update.inside else 1
+        return Habits(windows=windows, traced=self.eligibility.remembers, applies=applies, kept=window)
 
     def check(self, net: Net, loss: AbstractLoss, spatial: AbstractSpatial) -> None:
         if not loss.per_step:

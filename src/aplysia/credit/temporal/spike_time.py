@@ -22,6 +22,7 @@ from torch import Tensor
 
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal, Apply, Record, Seen
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.sheet import Habits
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Input, Net
 from aplysia.nets.route import Route
@@ -82,6 +83,9 @@ class SpikeTime(AbstractTemporal):
     @property
     def updates_inside(self) -> bool:
         return False
+
+    def habits(self, steps: int) -> Habits:
+        return Habits(windows=1, traced=False)
 
     def check(self, net: Net, loss: AbstractLoss, spatial: AbstractSpatial) -> None:
         pass

@@ -11,6 +11,7 @@ from torch import Tensor
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTemporal, Apply, Record
 from aplysia.credit.temporal._windows import learn_in_windows
 from aplysia.errors import PairError, RecipeError
+from aplysia.ledger.sheet import Habits
 from aplysia.nets.net import Input, Net, steps_of
 from aplysia.nets.route import Route
 from aplysia.types import Paper
@@ -51,6 +52,13 @@ class ThroughTime(AbstractTemporal):
     @property
     def updates_inside(self) -> bool:
         return False
+
+    def habits(self, steps: int) -> Habits:
+        window = min(steps, self.truncation or steps)
+        pieces, chunk = -(-steps // window), min(window, self.chunk or window)
+        last = steps - (pieces - 1) * window
+        windows = (pieces - 1) * -(-window // chunk) + -(-last // chunk)
+        return Habits(windows=windows, traced=False, kept=window)
 
     def check(self, net: Net, loss: AbstractLoss, spatial: AbstractSpatial) -> None:
         if self.truncation is not None and not loss.per_step:

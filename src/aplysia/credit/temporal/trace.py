@@ -24,6 +24,8 @@ from aplysia.types import Paper
 class DecayingTrace(AbstractEligibility):
     """a[t] = λ·a[t−1] + x[t]."""
 
+    remembers: ClassVar[bool] = True
+
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
         return (None, None) if decay == 0.0 else decaying_trace(drive, carry, decay)
 
