@@ -1,0 +1,28 @@
+"""The values that tables call tuned are those the record of the search names best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aplysia.tables import find
+from aplysia.train.codec import override
+from aplysia.train.recipe import AXES
+
+TUNING = Path(__file__).parents[2] / "results" / "tuning"
+
+
+@pytest.mark.parametrize("path", sorted(TUNING.glob("*.json")), ids=lambda path: path.stem)
+def test_rows_have_the_best_settings_of_their_search(path: Path) -> None:
+    record = json.loads(path.read_text())
+    table = find(path.stem)
+    assert {row.name for row in table.rows} == set(record["best"])
+    for row in table.rows:
+        trials = record["trials"][row.name]
+        best = max(trials, key=trials.__getitem__)
+        assert record["best"][row.name] == best
+        assert row.search is not None
+        assert row.search.trials == len(trials) == 6
+        assert override(row.recipe, best.split(), AXES) == row.recipe
