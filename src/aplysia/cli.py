@@ -219,6 +219,18 @@ def tune(
         raise typer.Exit(code)
 
 
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    data: DataFolder = None,
+) -> None:
+    """Count what one batch of a run costs in two independent ways; exits non-zero where they differ."""
+    from aplysia.train.audit_command import show_audit
+
+    if not show_audit(run, data):
+        raise typer.Exit(1)
+
+
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
     from aplysia.recipes import find
     from aplysia.train.codec import override

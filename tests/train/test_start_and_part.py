@@ -57,7 +57,7 @@ def test_a_part_larger_than_the_whole_is_refused() -> None:
 
 def test_a_run_trains_on_the_part_and_is_tested_on_the_whole(tmp_path: Path) -> None:
     run(tmp_path / "part", "train_samples=128", "batch_size=64")
-    assert json.loads((tmp_path / "part" / "ledger.json").read_text())["steps"] == 2 * 2
+    assert json.loads((tmp_path / "part" / "ledger.json").read_text())["run"]["steps"] == 2 * 2
     with pytest.raises(DataError, match="train_samples"):
         run(tmp_path / "more", "train_samples=2000")
     with pytest.raises(RecipeError, match="train_samples"):

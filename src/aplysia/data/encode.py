@@ -25,9 +25,11 @@ class AbstractEncoder(ABC):
 
     Attributes:
         serves: the kind of neurons it encodes for.
+        real: whether what it gives is real numbers (currents, counts, times); else spikes.
     """
 
     serves: ClassVar[str] = "stepped"
+    real: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
@@ -62,6 +64,8 @@ class Poisson(AbstractEncoder):
     Attributes:
         gain: probability of a spike at x = 1.
     """
+
+    real: ClassVar[bool] = False
 
     gain: float = 1.0
 
@@ -140,6 +144,7 @@ class Stream(AbstractEncoder):
     """
 
     serves: ClassVar[str] = "stream"
+    real: ClassVar[bool] = False
 
     def __call__(self, x: Tensor, steps: int, generator: torch.Generator) -> Tensor | Held:
         if x.ndim == _FRAMES:

@@ -40,7 +40,7 @@ def measure(learner: Learner, x: Input, target: Tensor) -> Measured:
     # The same random numbers for both, where there are any: what differs is the rule.
     reference.attach(net, seed=rule.seed)
     reference.begin(rule.step)
-    with _gradients_kept(net):
+    with gradients_kept(net):
         errors, gradients = _errors_and_gradients(learner, copy.deepcopy(learner.temporal), x, target, rule)
         true = _errors_and_gradients(learner, copy.deepcopy(learner.temporal), x, target, reference)
     true_errors, true_gradients = true
@@ -96,7 +96,7 @@ def _errors_and_gradients(
 
 
 @contextmanager
-def _gradients_kept(net: Net) -> Iterator[None]:
+def gradients_kept(net: Net) -> Iterator[None]:
     before = [(p, p.grad) for p in net.parameters()]
     try:
         yield

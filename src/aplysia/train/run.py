@@ -19,6 +19,7 @@ from aplysia.data.loader import Loader
 from aplysia.data.root import data_root
 from aplysia.data.splits import channel_statistics, part_of, train_validation
 from aplysia.errors import RunError
+from aplysia.nets.net import Input
 from aplysia.ops.backend import compiler_problem, kernels
 from aplysia.plugins import name_of
 from aplysia.rng import generator
@@ -27,6 +28,7 @@ from aplysia.train.codec import encode
 from aplysia.train.folder import RunFolder, flatten, unflatten
 from aplysia.train.health import check_finite, silent_layers
 from aplysia.train.learner import Learner
+from aplysia.train.ledger import run_ledger
 from aplysia.train.log import Events, Progress
 from aplysia.train.provenance import now, peak_memory_bytes, provenance
 from aplysia.train.recipe import AXES, Recipe
@@ -115,12 +117,32 @@ class Run:
                 tested |= {"limit_accuracy": far["accuracy"], "limit_loss": far["loss"]}
         self.folder.save_model(dict(trainer.learner.net.state_dict()))
         self.summary = self._summary(trainer, tested, last)
-        self.folder.write_json(
-            "ledger.json", {"steps": trainer.learner.steps, "transport": asdict(trainer.learner.cost)}
-        )
+        self.folder.write_json("ledger.json", self.ledger(trainer))
         self.folder.write_json("run.json", facts | {"compiled_kernels": compiled, "finished": now()})
         self.folder.write_json("summary.json", self.summary)
         return self.summary
+
+    def restored(self) -> Trainer:
+        """The trainer as the last checkpoint left it."""
+        bundle = self.recipe.data.load(data_root(self.data), steps=self.recipe.steps)
+        trainer, _ = self._trainer(bundle)
+        self._restore(trainer)
+        return trainer
+
+    def ledger(self, trainer: Trainer) -> dict[str, Any]:
+        """What one batch costs at the end of the run, and what was moved in all."""
+        recipe = self.recipe
+        x, target = self.ledger_batch(trainer)
+        with kernels(compiled=False):
+            return run_ledger(
+                trainer.learner, x, target, input_real=recipe.encoder.real, samples=trainer.position.samples
+            )
+
+    def ledger_batch(self, trainer: Trainer) -> tuple[Input, Tensor]:
+        """The first training samples, as the net gets them."""
+        recipe = self.recipe
+        images, target = trainer.train.first(recipe.batch_size)
+        return recipe.encoder(images, recipe.steps, generator(images.device, recipe.seed, "ledger")), target
 
     def _trainer(self, bundle: Bundle) -> tuple[Trainer, Loader]:
         recipe = self.recipe
