@@ -88,6 +88,24 @@ def test_optimisers_get_their_settings(settings: SGD | Adam | AdamW) -> None:
         assert built.param_groups[0][key] == getattr(settings, key)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_layer_may_begin_to_learn_later_than_others(nesterov: bool) -> None:
+    """As under a feedback that warms up; with momentum it does what torch's own unfused steps do."""
+    source = torch.Generator().manual_seed(3)
+    ours = [torch.nn.Parameter(torch.randn(5, generator=source)) for _ in range(2)]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    fused = SGD(lr=0.1, nesterov=nesterov).build(ours)
+    plain = torch.optim.SGD(theirs, lr=0.1, momentum=0.9, nesterov=nesterov, fused=False, foreach=False)
+    for step in range(4):
+        for place, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            gradient = torch.randn(5, generator=source) if place == 0 or step > 1 else None
+            a.grad, b.grad = gradient, None if gradient is None else gradient.clone()
+        fused.step()
+        plain.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
 def test_update_is_learn_step_after() -> None:
     x, y = batch()
     nets = [net(), net()]

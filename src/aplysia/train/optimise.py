@@ -50,7 +50,7 @@ class SGD(AbstractOptimiser):
         _positive("optimiser.weight_decay", self.weight_decay, zero=True)
 
     def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
+        made = torch.optim.SGD(
             parameters,
             lr=self.lr,
             momentum=self.momentum,
@@ -58,6 +58,13 @@ class SGD(AbstractOptimiser):
             nesterov=self.nesterov,
             fused=True,
         )
+        if self.momentum:
+            # The fused step cannot start some parameters later than others (a layer that rests at first), unless all have a
+            # buffer; from zero the first step is the same.
+            for group in made.param_groups:
+                for parameter in group["params"]:
+                    made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
