@@ -77,7 +77,9 @@ def run(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="rules, temporal, neurons, recipes, tables or data.")],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="rules, temporal, neurons, recipes, tables, chips or data.")
+    ],
     name: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="With recipes: show every key that --set can change.")
     ] = None,
@@ -229,6 +231,37 @@ def audit(
 
     if not show_audit(run, data):
         raise typer.Exit(1)
+
+
+@app.command()
+def cost(
+    recipe: RecipeName,
+    settings: Settings = None,
+    chip: Annotated[
+        list[str] | None, typer.Option("--chip", metavar="NAME", help="A chip, or my.toml; may be repeated.")
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(help="Rules by commas, settings by colons: symmetric,frozen:interval=10; else its own."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Assumed spikes per hidden unit and step; 0.1 unless said.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="A finished run to take the rates from.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples per update; the recipe's unless said.")] = None,
+    shape: Annotated[
+        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of a sample, where the data do not say.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+) -> None:
+    """Say what one sample costs on chips, learning included, without training."""
+    from aplysia.recipes import find
+    from aplysia.train.codec import override
+    from aplysia.train.cost_command import Request, show_cost
+    from aplysia.train.recipe import AXES
+
+    chosen = override(find(recipe), settings or [], AXES)
+    show_cost(chosen, Request(tuple(chip or ()), rules, rate, run, batch, shape, form))
 
 
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:

@@ -23,7 +23,17 @@ from aplysia.data.remote import FileReport, FileState, RemoteFile, fetch_remote
 from aplysia.data.streamed import ImageFiles
 from aplysia.errors import DataError
 
-__all__ = ["AbstractDataset", "Bundle", "FileReport", "FileState", "RemoteFile", "Split", "make_split", "subset_caveat"]
+__all__ = [
+    "AbstractDataset",
+    "Bundle",
+    "FileReport",
+    "FileState",
+    "Outline",
+    "RemoteFile",
+    "Split",
+    "make_split",
+    "subset_caveat",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +84,24 @@ class Bundle:
     caveat: str = ""
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set before it is loaded.
+
+    Attributes:
+        shape, classes, temporal: see `Bundle`.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    temporal: bool = False
+
+
 class AbstractDataset(ABC):
-    """A data set's facts and its configuration; subclasses are frozen dataclasses."""
+    """A data set's facts and its configuration; subclasses are frozen dataclasses.
+
+    `outline`, which knows nothing here, may be replaced.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -91,6 +117,11 @@ class AbstractDataset(ABC):
             root: the folder of all data sets.
             steps: T, into how many frames a recording of events is binned; images do not use it.
         """
+
+    @property
+    def outline(self) -> Outline | None:
+        """Shape, classes and kind, where they are known without loading."""
+        return None
 
     @abstractmethod
     def check(self, root: Path) -> list[FileReport]:

@@ -13,7 +13,16 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from aplysia.data.archive import unpack
-from aplysia.data.base import AbstractDataset, Bundle, FileReport, FileState, RemoteFile, make_split, subset_caveat
+from aplysia.data.base import (
+    AbstractDataset,
+    Bundle,
+    FileReport,
+    FileState,
+    Outline,
+    RemoteFile,
+    make_split,
+    subset_caveat,
+)
 from aplysia.data.cifar_formats import SHAPE, read_batches, read_records
 from aplysia.data.image_files import list_images, load_images
 from aplysia.data.remote import check_hash, check_remote
@@ -44,6 +53,10 @@ class AbstractCifar(AbstractDataset):
     records: ClassVar[tuple[str, ...]]
     label_bytes: ClassVar[int]
     image_folder: ClassVar[str]
+
+    @property
+    def outline(self) -> Outline:
+        return Outline(SHAPE, self.classes)
 
     def load(self, root: Path, *, steps: int = 1, download: bool = True) -> Bundle:
         root = Path(root)

@@ -14,7 +14,7 @@ from typing import ClassVar, final
 import numpy as np
 import torch
 
-from aplysia.data.base import AbstractDataset, Bundle, FileReport, make_split
+from aplysia.data.base import AbstractDataset, Bundle, FileReport, Outline, make_split
 from aplysia.data.remote import check_hash
 from aplysia.data.splits import every_nth
 
@@ -34,6 +34,10 @@ class Digits(AbstractDataset):
         "E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
         "doi:10.24432/C50P49"
     )
+
+    @property
+    def outline(self) -> Outline:
+        return Outline((1, 8, 8), 10)
 
     def load(self, root: Path | None = None, *, steps: int = 1, download: bool = True) -> Bundle:
         with np.load(_FILE, allow_pickle=False) as stored:

@@ -13,7 +13,16 @@ from typing import ClassVar, final
 import numpy as np
 import torch
 
-from aplysia.data.base import AbstractDataset, Bundle, FileReport, FileState, RemoteFile, Split, make_split
+from aplysia.data.base import (
+    AbstractDataset,
+    Bundle,
+    FileReport,
+    FileState,
+    Outline,
+    RemoteFile,
+    Split,
+    make_split,
+)
 from aplysia.data.binning import BY_TIME, AbstractBinning, Events
 from aplysia.data.cache import listing_key
 from aplysia.data.event_frames import cached_frames, stack_frames
@@ -96,6 +105,10 @@ class DvsGesture(AbstractDataset):
 
     def __post_init__(self) -> None:
         check_pool(self.pool, self.name)
+
+    @property
+    def outline(self) -> Outline:
+        return Outline(self._shape(), 11, temporal=True)
 
     def load(self, root: Path, *, steps: int, download: bool = True) -> Bundle:
         folders = [Path(root) / "DVSGesture" / part for part in _PARTS]

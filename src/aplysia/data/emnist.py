@@ -14,7 +14,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from aplysia.data.base import AbstractDataset, Bundle, FileReport, RemoteFile, Split, subset_caveat
+from aplysia.data.base import AbstractDataset, Bundle, FileReport, Outline, RemoteFile, Split, subset_caveat
 from aplysia.data.idx import find_idx
 from aplysia.data.mnist import IMAGE, load_pair
 from aplysia.data.remote import check_hash, check_remote
@@ -69,6 +69,10 @@ class Emnist(AbstractDataset):
                 got=f"'{self.split}'",
                 fix=near(self.split, _SPLITS),
             )
+
+    @property
+    def outline(self) -> Outline:
+        return Outline(IMAGE, _SPLITS[self.split][0])
 
     def load(self, root: Path, *, steps: int = 1, download: bool = True) -> Bundle:
         place = f"the IDX files emnist-{self.split}-… in {Path(root) / 'EMNIST' / 'raw'}"

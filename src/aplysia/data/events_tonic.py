@@ -16,7 +16,15 @@ import numpy as np
 import torch
 
 from aplysia.data.archive import unpack
-from aplysia.data.base import AbstractDataset, Bundle, FileReport, RemoteFile, Split, make_split
+from aplysia.data.base import (
+    AbstractDataset,
+    Bundle,
+    FileReport,
+    Outline,
+    RemoteFile,
+    Split,
+    make_split,
+)
 from aplysia.data.binning import BY_TIME, AbstractBinning, Events
 from aplysia.data.cache import listing_key
 from aplysia.data.dvs_gesture import SENSOR, check_pool
@@ -84,6 +92,10 @@ class Shd(AbstractDataset):
             ("test", "1503a5064faa34311c398fb0a1ed0a6f"),
         )
     )
+
+    @property
+    def outline(self) -> Outline:
+        return Outline(_SHD_SHAPE, 20, temporal=True)
 
     def load(self, root: Path, *, steps: int, download: bool = True) -> Bundle:
         module = tonic_datasets(self.name)
@@ -156,6 +168,10 @@ class DvsCifar10(AbstractDataset):
 
     def __post_init__(self) -> None:
         check_pool(self.pool, self.name)
+
+    @property
+    def outline(self) -> Outline:
+        return Outline((2, SENSOR // self.pool, SENSOR // self.pool), 10, temporal=True)
 
     def load(self, root: Path, *, steps: int, download: bool = True) -> Bundle:
         module = tonic_datasets(self.name)

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 import torch
 
-from aplysia.data.base import AbstractDataset, Bundle, FileReport, RemoteFile, Split, make_split, subset_caveat
+from aplysia.data.base import AbstractDataset, Bundle, FileReport, Outline, RemoteFile, Split, make_split, subset_caveat
 from aplysia.data.idx import find_idx, read_idx
 from aplysia.data.remote import check_remote
 
@@ -43,6 +43,10 @@ class AbstractMnist(AbstractDataset):
     """The shared layout; a subclass adds facts."""
 
     folder: ClassVar[str]
+
+    @property
+    def outline(self) -> Outline:
+        return Outline(IMAGE, 10)
 
     def load(self, root: Path, *, steps: int = 1, download: bool = True) -> Bundle:
         raw = Path(root) / self.folder / "raw"

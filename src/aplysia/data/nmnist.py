@@ -22,6 +22,7 @@ from aplysia.data.base import (
     Bundle,
     FileReport,
     FileState,
+    Outline,
     RemoteFile,
     Split,
     make_split,
@@ -95,6 +96,10 @@ class NMnist(AbstractDataset):
             unpacks=("Test",),
         ),
     )
+
+    @property
+    def outline(self) -> Outline:
+        return Outline(SHAPE, 10, temporal=True)
 
     def load(self, root: Path, *, steps: int, download: bool = True) -> Bundle:
         folders = [Path(root) / "NMNIST" / part for part in _FULL]

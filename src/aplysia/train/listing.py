@@ -11,6 +11,7 @@ from aplysia.data.base import AbstractDataset, FileState
 from aplysia.data.catalogue import datasets
 from aplysia.devices.base import AbstractDevice
 from aplysia.errors import RecipeError, near
+from aplysia.ledger.chip import chips
 from aplysia.neurons.base import AbstractNeuron
 from aplysia.plugins import catalogue
 from aplysia.train.codec import describe
@@ -26,6 +27,7 @@ def listings(recipe: str | None, recipes: dict[str, Callable[[], Recipe]]) -> di
         "neurons": partial(_summaries, AbstractNeuron),
         "devices": partial(_summaries, AbstractDevice),
         "recipes": partial(_recipes, recipe, recipes),
+        "chips": _chips,
         "data": _data,
     }
 
@@ -73,3 +75,11 @@ def _recipes(name: str | None, recipes: dict[str, Callable[[], Recipe]]) -> None
 
 def _data() -> None:
     table([[name, d.summary, d.licence] for name, d in datasets().items()], ["data set", "what it is", "licence"])
+
+
+def _chips() -> None:
+    rows = []
+    for name, chip in chips().items():
+        sure = sorted({constant.certainty for constant in chip.operations.values()})
+        rows.append([name, chip.summary, ", ".join(chip.operations) or "nothing", ", ".join(sure)])
+    table(rows, ["chip", "what it is", "priced", "certainty"])

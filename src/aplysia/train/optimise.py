@@ -15,6 +15,9 @@ from aplysia.devices.base import AbstractDevice
 from aplysia.devices.soft_bounds import SoftBounds
 from aplysia.errors import RecipeError
 
+# Bytes of the number of steps that Adam keeps of each tensor.
+_COUNTER = 4
+
 
 def _positive(key: str, value: float, *, zero: bool = False) -> None:
     if not (math.isfinite(value) and (value > 0.0 or (zero and value == 0.0))):
@@ -34,6 +37,10 @@ class AbstractOptimiser(ABC):
             seed: of what is random in it.
         """
 
+    def state_bytes(self, tensor: torch.Tensor) -> int | None:
+        """What it keeps of a tensor that it trains; None: not known, which may be replaced."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(AbstractOptimiser):
@@ -48,6 +55,9 @@ class SGD(AbstractOptimiser):
         _positive("optimiser.lr", self.lr)
         _positive("optimiser.momentum", self.momentum, zero=True)
         _positive("optimiser.weight_decay", self.weight_decay, zero=True)
+
+    def state_bytes(self, tensor: torch.Tensor) -> int | None:
+        return tensor.numel() * tensor.element_size() if self.momentum else 0
 
     def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
         made = torch.optim.SGD(
@@ -80,6 +90,9 @@ class Adam(AbstractOptimiser):
         _positive("optimiser.lr", self.lr)
         _positive("optimiser.weight_decay", self.weight_decay, zero=True)
 
+    def state_bytes(self, tensor: torch.Tensor) -> int | None:
+        return 2 * tensor.numel() * tensor.element_size() + _COUNTER
+
     def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
@@ -96,6 +109,9 @@ class AdamW(AbstractOptimiser):
     def __post_init__(self) -> None:
         _positive("optimiser.lr", self.lr)
         _positive("optimiser.weight_decay", self.weight_decay, zero=True)
+
+    def state_bytes(self, tensor: torch.Tensor) -> int | None:
+        return 2 * tensor.numel() * tensor.element_size() + _COUNTER
 
     def build(self, parameters: Iterable[nn.Parameter], *, seed: int = 0) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
