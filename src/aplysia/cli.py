@@ -264,6 +264,26 @@ def cost(
     show_cost(chosen, Request(tuple(chip or ()), rules, rate, run, batch, shape, form))
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders with runs below them.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; report.html unless said.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="html, markdown or csv; what --out ends in, unless said.")
+    ] = None,
+    title: Annotated[
+        str, typer.Option(help="The question; a table's, or what the recipes differ in, unless said.")
+    ] = "",
+    baseline: Annotated[
+        str, typer.Option(metavar="ROW", help="Row to compare with; a table's, or backpropagation, unless said.")
+    ] = "",
+) -> None:
+    """Put finished runs on one page: comparison, cost, curves, provenance. The file opens offline."""
+    from aplysia.report import page_command
+
+    page_command.report(page_command.Request(tuple(runs), out, form, title, baseline))
+
+
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
     from aplysia.recipes import find
     from aplysia.train.codec import override

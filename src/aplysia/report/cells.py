@@ -119,7 +119,7 @@ def _check_recipe(one: Cell, folder: RunFolder) -> None:
         stored = encode(decode(Recipe, stored, AXES), AXES)
     except AplysiaError:
         stored = stored if isinstance(stored, dict) else {}
-    was, now = _flat(stored), _flat(wanted)
+    was, now = flat(stored), flat(wanted)
     for key in [*now, *was]:
         if key != _NO_MEANING and was.get(key) != now.get(key):
             raise _OtherRecipe(
@@ -136,16 +136,16 @@ def _value(recipe: dict[str, Any], key: str) -> Any:
     return recipe.get(key, "(nothing)")
 
 
-def _flat(data: Any, key: str = "") -> dict[str, Any]:
+def flat(data: Any, key: str = "") -> dict[str, Any]:
     """Dotted key → value, the leaves only."""
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else None
     if items is None:
         return {key: data}
-    flat: dict[str, Any] = {} if data or not key else {key: data}
+    leaves: dict[str, Any] = {} if data or not key else {key: data}
     for name, value in items:
         # The kind of a part is what its key is set to: rule=symmetric, not rule.kind=symmetric.
-        flat |= _flat(value, key if name == "kind" else f"{key}.{name}" if key else str(name))
-    return flat
+        leaves |= flat(value, key if name == "kind" else f"{key}.{name}" if key else str(name))
+    return leaves
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
