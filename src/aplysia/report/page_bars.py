@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from aplysia.report import page_svg as draw
 from aplysia.report.page_costs import KINDS, PHASES, Amounts
@@ -10,7 +11,32 @@ from aplysia.report.page_figures import NARROW, WIDE, Figure
 from aplysia.report.page_rows import PageRow
 from aplysia.report.page_svg import Scale, Style, compact
 
-_LINE = 24  # pixels of a row
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where the lines of a figure stand: names beside them, or above them on a narrow screen."""
+
+    narrow: bool
+    left: float
+    right: float
+    line: int
+    letters: int
+
+    @classmethod
+    def of(cls, width: int, beside: float) -> _Frame:
+        """`beside`: pixels kept free at the right."""
+        narrow = width == NARROW
+        return cls(narrow, 8 if narrow else 232, width - beside, 40 if narrow else 24, 48 if narrow else 32)
+
+    @property
+    def kind(self) -> str:
+        return "narrow" if self.narrow else "wide"
+
+    def name(self, y: float, short: str, whole: str) -> str:
+        """The name of the row whose middle is at y."""
+        if self.narrow:
+            return draw.text(0, y - 13, short, kind="name", whole=whole)
+        return draw.text(self.left - 8, y + 4, short, anchor="end", kind="name", whole=whole)
 
 
 def rates(rows: Sequence[PageRow]) -> list[Figure]:
@@ -41,22 +67,22 @@ def memory(rows: Sequence[PageRow]) -> list[Figure]:
 def _rates(
     rows: Sequence[PageRow], found: Sequence[tuple[int, dict[str, float]]], layers: list[str], width: int
 ) -> str:
-    narrow = width == NARROW
-    left, right, letters = (130, width - 14, 18) if narrow else (232, width - 20, 32)
-    styled = {layer: Style(k, k, 0) for k, layer in enumerate(layers)}
+    frame = _Frame.of(width, 20)
+    styled = {layer: Style(k if k < draw.COLOURS else None, k) for k, layer in enumerate(layers)}
     body, top = _legend([(layer, styled[layer]) for layer in layers], width)
-    bottom = top + _LINE * len(found)
-    x = draw.around([0.0, *(rate for _, per_layer in found for rate in per_layer.values())], left, right, zero=True)
-    body += _ground(x, top, bottom, narrow)
-    names = draw.shortened([rows[i].name for i, _ in found], letters)
+    bottom = top + frame.line * len(found)
+    every = [0.0, *(rate for _, per_layer in found for rate in per_layer.values())]
+    x = draw.around(every, frame.left, frame.right, zero=True)
+    body += _ground(x, top, bottom, frame.narrow)
+    names = draw.shortened([rows[i].name for i, _ in found], frame.letters)
     for place, (i, per_layer) in enumerate(found):
-        y = top + _LINE * (place + 0.5)
-        body.append(draw.text(left - 8, y + 4, names[place], anchor="end", kind="name", whole=rows[i].name))
-        body.append(draw.line(left, y, right, y))
+        y = top + frame.line * (place + 1) - 12
+        body.append(frame.name(y, names[place], rows[i].name))
+        body.append(draw.line(frame.left, y, frame.right, y))
         for layer, rate in per_layer.items():
             body.append(draw.mark(x(rate), y, styled[layer], i, f"{rows[i].name}\n{layer}: {rate:.3f}", size=0.9))
-    body.append(draw.text((left + right) / 2, bottom + 34, "spike rate", anchor="middle", kind="label"))
-    return draw.svg(width, bottom + 42, f"spike rates of {len(found)} rows", body, "narrow" if narrow else "wide")
+    body.append(draw.text((frame.left + frame.right) / 2, bottom + 34, "spike rate", anchor="middle", kind="label"))
+    return draw.svg(width, bottom + 42, f"spike rates of {len(found)} rows", body, frame.kind)
 
 
 def _stacked(
@@ -81,27 +107,26 @@ def _bars(
     unit: str,
     width: int,
 ) -> str:
-    narrow = width == NARROW
-    left, right, letters = (130, width - 60, 18) if narrow else (232, width - 84, 32)
+    frame = _Frame.of(width, 64)
     body, top = _legend(list(styled.items()), width, square=True)
-    bottom = top + _LINE * len(found)
-    x = Scale(0.0, max(amounts.total for _, amounts in found), left, right)
-    body += _ground(x, top, bottom, narrow)
-    names = draw.shortened([rows[i].name for i, _ in found], letters)
+    bottom = top + frame.line * len(found)
+    x = Scale(0.0, max(amounts.total for _, amounts in found), frame.left, frame.right)
+    body += _ground(x, top, bottom, frame.narrow)
+    names = draw.shortened([rows[i].name for i, _ in found], frame.letters)
     for place, (i, amounts) in enumerate(found):
-        y, start = top + _LINE * place + 5, 0.0
-        body.append(draw.text(left - 8, y + 11, names[place], anchor="end", kind="name", whole=rows[i].name))
+        y, start = top + frame.line * (place + 1) - 19, 0.0
+        body.append(frame.name(y + 7, names[place], rows[i].name))
         for name, amount in amounts.parts.items():
             tip = f"{rows[i].name}\n{name}: {amount:,.0f}{unit}, {amount / amounts.total:.1%} of {amounts.total:,.0f}"
             long = max(x(start + amount) - x(start) - 1, 0.6)
             body.append(
                 f'<g class="hot" {draw.hot(i, tip)}><rect class="{styled[name].name} bar" x="{x(start):.1f}" '
-                f'y="{y:.1f}" width="{long:.1f}" height="{_LINE - 10}" rx="1.5"/></g>'
+                f'y="{y:.1f}" width="{long:.1f}" height="14" rx="1.5"/></g>'
             )
             start += amount
         total = ("≥ " if amounts.bound else "") + compact(amounts.total)
         body.append(draw.text(x(amounts.total) + 5, y + 11, total, kind="tick"))
-    return draw.svg(width, bottom + 22, f"{title}; {len(found)} rows", body, "narrow" if narrow else "wide")
+    return draw.svg(width, bottom + 22, f"{title}; {len(found)} rows", body, frame.kind)
 
 
 def _ground(x: Scale, top: float, bottom: float, narrow: bool) -> list[str]:

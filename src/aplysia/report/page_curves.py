@@ -61,7 +61,7 @@ def _curves(rows: Sequence[PageRow], found: dict[int, Curve], unit: str, percent
                 draw.path(points, styled[i]),
                 draw.path([points[-1], (right + 5, end), (right + 9, end)], Style(styled[i].colour), "lead"),
                 draw.text(right + 12, end + 3.5, short, kind="name", whole=rows[i].name),
-                draw.reader(points, i, rows[i].name, _says(found[i], unit, percent)),
+                _reader(found[i], points, i, rows[i].name, unit, percent),
             ]
             drawn.append(f'<g class="one" data-row="{i}">{"".join(inner)}</g>')
         words = ": ".join(filter(None, [title, name]))
@@ -77,10 +77,9 @@ def _band(curve: Curve, x: Scale, y: Scale, style: Style) -> list[str]:
     return [draw.band([x(v) for v in curve.x], low, high, style)]
 
 
-def _says(curve: Curve, unit: str, percent: str) -> list[str]:
+def _reader(curve: Curve, points: Sequence[tuple[float, float]], row: int, name: str, unit: str, percent: str) -> str:
     digits = 2 if percent else 3
-    told = []
-    for v, m, s in zip(curve.x, curve.mean, curve.sd, strict=True):
-        spread = f" ± {s:.{digits}f} ({curve.seeds})" if curve.seeds > 1 else ""
-        told.append(f"{unit} {v:g}: {m:.{digits}f}{percent}{spread}")
-    return told
+    says = [f"{v:g}:{m:.{digits}f}:{s:.{digits}f}" for v, m, s in zip(curve.x, curve.mean, curve.sd, strict=True)]
+    spread = f" ± {{2}} ({curve.seeds})" if curve.seeds > 1 else ""
+    form = f"{unit} {{0}}: {{1}}{percent}{spread}"
+    return draw.reader(points, row, f"{name}\n{form.format(*says[-1].split(':'))}", says, form)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -217,8 +218,11 @@ def _curve(found: Sequence[Thin]) -> Curve | None:
         return None
     at = [dict(zip(thin.x, thin.y, strict=True)) for thin in found]
     values = [[one[x] for one in at] for x in shared]
-    sd = tuple(statistics.stdev(v) if len(v) > 1 else 0.0 for v in values)
-    return Curve(tuple(shared), tuple(statistics.fmean(v) for v in values), sd, len(found))
+    means = [math.fsum(v) / len(v) for v in values]
+    # By hand, for there are many: `statistics.stdev` computes in fractions.
+    squares = [math.fsum((a - mean) ** 2 for a in v) for v, mean in zip(values, means, strict=True)]
+    sd = tuple(math.sqrt(square / (len(found) - 1)) if len(found) > 1 else 0.0 for square in squares)
+    return Curve(tuple(shared), tuple(means), sd, len(found))
 
 
 def _known(folder: Path, left_out: list[LeftOut]) -> _Known:

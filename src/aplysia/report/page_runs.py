@@ -23,7 +23,7 @@ from aplysia.train.run import ALIGNMENT
 
 VERSION = 1
 QUANTITIES = ("gradient_cosine", "drift")
-_POINTS = 240  # of a curve; more cannot be told apart on a screen
+_POINTS = 60  # a curve has up to twice as many; more cannot be told apart in a panel
 _HELD_OUT, _TRAINING = "val_accuracy", "train_accuracy"
 _DAMAGE = "restore the file, or delete that folder"
 

@@ -178,12 +178,13 @@ def band(xs: Sequence[float], low: Sequence[float], high: Sequence[float], style
     return f'<path class="{style.name} band" d="{_joined(outline)}Z"/>'
 
 
-def reader(points: Sequence[tuple[float, float]], row: int, name: str, says: Sequence[str]) -> str:
-    """A wide unseen line over a curve: it tells the numbers of the point that the pointer or the arrow keys are at."""
-    at = " ".join(f"{x:.0f},{y:.0f}" for x, y in points)
-    told = escape("|".join(says))
-    label = f"{name}\n{says[-1]}"
-    return f'<path class="hot reader" {hot(row, label)} data-at="{at}" data-says="{told}" d="{_joined(points)}"/>'
+def reader(points: Sequence[tuple[float, float]], row: int, tip: str, says: Sequence[str], form: str) -> str:
+    """A wide unseen line over a curve, which tells the numbers of the point that the pointer or the arrow keys are at.
+
+    `tip` is what it says as a whole, `says` a point's numbers parted by colons, `form` the sentence they are put into.
+    """
+    told = f'data-says="{escape("|".join(says))}" data-form="{escape(form)}"'
+    return f'<path class="hot reader" {hot(row, tip)} {told} d="{_joined(points)}"/>'
 
 
 def y_axis(scale: Scale, left: float, right: float, *, count: int = 5, unit: str = "") -> list[str]:

@@ -136,10 +136,11 @@ def markdown(page: Page) -> str:
 
 def left_out(page: Page) -> list[str]:
     """Folders that are not shown, by name alone: where they lie on a machine is no reader's business."""
-    return [
-        f"left out: {one.path.name}: {one.reason.replace(f'{one.path}/', '').replace(str(one.path), 'the folder')}"
-        for one in page.left_out
-    ]
+    told = []
+    for one in page.left_out:
+        reason = one.reason.removeprefix(f"{one.path}: ").replace(f"{one.path}/", "").replace(str(one.path), "it")
+        told.append(f"left out: {one.path.name}: {reason}")
+    return told
 
 
 def csv_text(page: Page) -> str:

@@ -55,7 +55,11 @@
     const top = y - box.height - 12 < 8 ? y + 18 : y - box.height - 12;
     tip.style.transform = `translate(${left}px, ${top}px)`;
   };
-  const points = (mark) => mark.dataset.at.split(" ").map((pair) => pair.split(",").map(Number));
+  const points = (mark) => mark.getAttribute("d").slice(1).split("L").map((pair) => pair.split(" ").map(Number));
+  const said = (mark, at) => {
+    const numbers = mark.dataset.says.split("|")[at].split(":");
+    return mark.dataset.form.replace(/\{(\d)\}/g, (_, i) => numbers[i]);
+  };
   const read = (mark, at) => {
     const [x, y] = points(mark)[at];
     mark.dataset.now = at;
@@ -68,7 +72,7 @@
     }
     ring.setAttribute("cx", x);
     ring.setAttribute("cy", y);
-    tip.textContent = `${mark.dataset.tip.split("\n")[0]}\n${mark.dataset.says.split("|")[at]}`;
+    tip.textContent = `${mark.dataset.tip.split("\n")[0]}\n${said(mark, at)}`;
     const to = new DOMPoint(x, y).matrixTransform(mark.getScreenCTM());
     place(to.x, to.y);
   };
@@ -87,7 +91,7 @@
   const tell = (mark, event) => {
     dark();
     light(mark);
-    if (mark.dataset.at) {
+    if (mark.dataset.says) {
       const list = points(mark);
       let at = mark.dataset.now === undefined ? list.length - 1 : Number(mark.dataset.now);
       if (event) {
@@ -108,8 +112,6 @@
     drawing.addEventListener("pointermove", (event) => { const mark = hot(event); if (mark) tell(mark, event); else dark(); });
     drawing.addEventListener("pointerdown", (event) => { const mark = hot(event); if (mark) tell(mark, event); });
     drawing.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") dark(); });
-    drawing.addEventListener("focusin", (event) => { const mark = hot(event); if (mark?.matches(":focus-visible")) tell(mark); });
-    drawing.addEventListener("focusout", dark);
     // One stop of the tabulator a figure; arrows go from mark to mark, and along a curve.
     drawing.addEventListener("keydown", (event) => {
       const mark = hot(event);
@@ -117,7 +119,7 @@
       if (event.key === "Escape") dark();
       if (!mark || !step) return;
       event.preventDefault();
-      if (mark.dataset.at && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
+      if (mark.dataset.says && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
         const last = points(mark).length - 1;
         read(mark, Math.max(0, Math.min(last, Number(mark.dataset.now ?? last) + step)));
         return;
@@ -127,7 +129,18 @@
       next.focus();
     });
   });
-  addEventListener("scroll", () => { if (!tip.hidden) dark(); }, { passive: true });
+  // On the document: an SVG element that listens for focus becomes a stop of the tabulator itself.
+  document.addEventListener("focusin", (event) => {
+    const mark = event.target.closest?.(".hot");
+    if (mark?.matches(":focus-visible")) tell(mark);
+  });
+  document.addEventListener("focusout", dark);
+  // Coming to a mark by key may scroll the page: what it says goes with it. By pointer, the mark has moved away.
+  addEventListener("scroll", () => {
+    if (tip.hidden) return;
+    const mark = document.activeElement?.closest?.(".hot");
+    if (mark?.matches(":focus-visible")) tell(mark); else dark();
+  }, { passive: true });
   addEventListener("keydown", (event) => { if (event.key === "Escape") dark(); });
 
   // Saving: the drawing as it is seen, with every colour written into it.
@@ -140,7 +153,7 @@
     for (const [from, to] of pairs) {
       const style = getComputedStyle(from);
       for (const look of looks) to.setAttribute(look, style.getPropertyValue(look));
-      for (const name of ["class", "tabindex", "data-tip", "data-says", "data-at", "data-row", "data-now"]) to.removeAttribute(name);
+      for (const name of ["class", "tabindex", "data-tip", "data-says", "data-form", "data-row", "data-now"]) to.removeAttribute(name);
     }
     all("path, circle", copy).filter((one) => one.getAttribute("stroke") === "rgba(0, 0, 0, 0)"
       || one.getAttribute("fill") === "rgba(0, 0, 0, 0)").forEach((one) => one.remove());
