@@ -219,6 +219,15 @@ def test_theme_switch(opened):
     assert opened.run("document.getElementById('theme').textContent") == "theme: auto"
 
 
+def test_paper_is_white_whatever_the_screen_was(opened, page):
+    opened.open(page, 794, dark=True)
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    opened.send("Emulation.setEmulatedMedia", media="print", features=features)
+    look = opened.run("[getComputedStyle(document.body).backgroundColor, getComputedStyle(theme).display]")
+    opened.send("Emulation.setEmulatedMedia", media="", features=[])
+    assert look == ["rgb(255, 255, 255)", "none"]
+
+
 @pytest.mark.parametrize("form", ["svg", "png"])
 def test_figures_are_saved_with_their_colours_in_them(opened, form):
     opened.run(

@@ -101,7 +101,7 @@ def make(request: Request) -> int:
         report = measure(table, found, rows=shown, wanted=seeds, failed=failed)
         written = write_report(report, out) + write_alignment(table, out, out) + write_dynamics(table, out, out)
     code = _finish(request, report, found, out, None)
-    print(f"\nwritten: {', '.join(str(out / name) for name in written)}")
+    print(f"\nwritten: {', '.join(str(out / name) for name in written)}; as one page:  aplysia report {out}")
     if not through:
         print(f"\nstopped and saved; go on with:  {_again(request)}", file=sys.stderr)
         return INTERRUPTED

@@ -114,7 +114,7 @@ def _section(title: str, body: str, kind: str = "") -> str:
 
 
 def _lead(sentences: Sequence[str]) -> str:
-    return "".join(f'<p class="lead">{escape(sentence)}</p>' for sentence in sentences)
+    return "".join(f'<p class="lead">{escape(sentence).replace(" %", "&nbsp;%")}</p>' for sentence in sentences)
 
 
 def _table(page: Page) -> str:

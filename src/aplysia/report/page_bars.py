@@ -92,8 +92,9 @@ def _stacked(
     if not found:
         return []
     names = {name for _, amounts in found for name in amounts.parts}
-    # Colours belong to names, so that a phase looks the same whatever else is there.
+    # Colours belong to names, so that a phase looks the same whatever else is there; as far as there are enough.
     every = [*order, *sorted(names - set(order))]
+    every = every if len(every) <= draw.COLOURS else [name for name in every if name in names]
     styled = {name: Style(k if k < draw.COLOURS else None) for k, name in enumerate(every) if name in names}
     drawings = tuple(_bars(rows, found, styled, title, unit, width) for width in (WIDE, NARROW))
     return [Figure(title, drawings)]

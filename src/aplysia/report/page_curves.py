@@ -41,7 +41,9 @@ def _curves(rows: Sequence[PageRow], found: dict[int, Curve], unit: str, percent
     x = Scale(min(xs), max(max(xs), min(xs) + 1), left + 4, right)
     y = draw.around(ys, bottom, top)
     ground = [*draw.y_axis(y, left, right), draw.line(left, bottom, right, bottom, "axis")]
-    ground += [draw.text(x(v), bottom + 16, compact(v), anchor="middle", kind="tick") for v in x.ticks(4)]
+    ground += [
+        draw.text(x(v), bottom + 16, compact(v), anchor="middle", kind="tick") for v in x.ticks(4) if v == round(v)
+    ]
     below = "epochs" if unit == "epoch" else "optimiser steps"
     ground.append(draw.text((left + right) / 2, _HEIGHT - 6, below, anchor="middle", kind="label"))
     baseline = [i for i, row in enumerate(rows) if row.is_baseline and i in found]

@@ -126,7 +126,8 @@ def _tradeoff(rows: Sequence[PageRow], known: Sequence[tuple[int, float]], cost:
     narrow = width == NARROW
     height, left, right, top = (380, 40, width - 14, 26) if narrow else (440, 48, width - 24, 26)
     bottom = height - 46
-    values = [value for _, value in known]
+    ends = {i: pair for i, _ in known if (pair := cost.ends(rows[i])) is not None and pair[0] > 0}
+    values = [value for _, value in known] + [value for pair in ends.values() for value in pair]
     positive = [value for value in values if value > 0]
     log = max(positive) > 12 * min(positive) if positive else False
     nothing = log and len(positive) < len(values)
@@ -136,12 +137,12 @@ def _tradeoff(rows: Sequence[PageRow], known: Sequence[tuple[int, float]], cost:
     means = [e.mean for e in shown]
     room = max(means) - min(means) or 1.0
     # Intervals of two or three seeds may be far longer than all that differs: they are cut off, not the means.
-    ends = [
+    reach = [
         min(max(v, min(means) - room / 2), max(means) + room / 2)
         for e in shown
         for v in (e.low or e.mean, e.high or e.mean)
     ]
-    y = draw.around([*means, *ends], bottom, top)
+    y = draw.around([*means, *reach], bottom, top)
     body = [*draw.y_axis(y, left, right), draw.line(left, bottom, right, bottom, "axis")]
     ticks = [(x(v), cost.told(v)) for v in x.ticks(4 if narrow else 7)]
     if nothing:
@@ -165,10 +166,9 @@ def _tradeoff(rows: Sequence[PageRow], known: Sequence[tuple[int, float]], cost:
             body.append(draw.line(px, low, px, high, f"{styled[i].name} whisker"))
     for (i, value), (px, py) in zip(known, at, strict=True):
         tip = row_tip(rows[i], f"{cost.title}: {cost.told(value)}")
-        if (ends := cost.ends(rows[i])) is not None and ends[0] > 0:
-            tip += f", {cost.told(ends[0])} to {cost.told(ends[1])}"
-            low, high = (min(max(x(v), left), right) for v in ends)
-            body.append(draw.line(low, py, high, py, f"{styled[i].name} whisker"))
+        if i in ends:
+            tip += f", {cost.told(ends[i][0])} to {cost.told(ends[i][1])}"
+            body.append(draw.line(x(ends[i][0]), py, x(ends[i][1]), py, f"{styled[i].name} whisker"))
         body.append(draw.mark(px, py, styled[i], i, tip))
     body += _point_names(rows, known, at, best, (left, right, top, bottom), narrow)
     label = f"{cost.title} across, test accuracy in percent up; {len(known)} rows"
@@ -193,8 +193,8 @@ def _point_names(
             continue
         long = 6.7 * len(name)
         for anchor, x0, dy in (
-            *(("start", px + 9, dy) for dy in (4, -7, 15)),
-            *(("end", px - 9 - long, dy) for dy in (4, -7, 15)),
+            *(("start", px + 9, dy) for dy in (-7, 15, 4)),
+            *(("end", px - 9 - long, dy) for dy in (-7, 15, 4)),
             *(("middle", px - long / 2, dy) for dy in (-11, 20)),
         ):
             box = (x0, py + dy - 9, x0 + long, py + dy + 3)

@@ -144,7 +144,7 @@
   addEventListener("keydown", (event) => { if (event.key === "Escape") dark(); });
 
   // Saving: the drawing as it is seen, with every colour written into it.
-  const looks = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity", "font-size",
+  const looks = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "paint-order", "opacity", "font-size",
     "font-family", "font-weight"];
   const standing = (drawing) => {
     const copy = drawing.cloneNode(true);
