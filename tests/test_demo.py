@@ -1,4 +1,4 @@
-"""The demo: every rule in the table, verdicts that can fail, and a last line that is a command which works."""
+"""The demo: every rule in the table, verdicts that can fail, and a page, and a last line that is a command which works."""
 
 from __future__ import annotations
 
@@ -47,5 +47,8 @@ def test_the_demo_prints_one_table_and_ends_with_a_command_that_works(tmp_path: 
     last = done.stdout.strip().splitlines()[-1]
     assert last == f"next:  {demo.NEXT}"
     assert (tmp_path / "kept" / "symmetric-s0" / "summary.json").exists()
+    assert "report: kept/report.html" in done.stdout
+    page = (tmp_path / "kept" / "report.html").read_text()
+    assert all(f">{name}<" in page for name in demo.demo_recipes())
     command = [sys.executable, "-m", *demo.NEXT.split(), "--epochs", "1"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300).returncode == 0

@@ -119,9 +119,11 @@ def data_check(name: Annotated[str, typer.Argument(metavar="NAME")], data: DataF
 @app.command()
 def demo(
     seeds: Annotated[int, typer.Option(help="Seeds per rule.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Keep the run folders here; else they are thrown away.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep run folders and report here; else the runs are thrown away.")
+    ] = None,
 ) -> None:
-    """Train every rule on the shipped digits and compare them: one table, no network."""
+    """Train every rule on the shipped digits and compare them: one table, one page, no network."""
     from aplysia.demo import run_demo
 
     run_demo(seeds=seeds, out=out)
@@ -277,11 +279,14 @@ def report(
     baseline: Annotated[
         str, typer.Option(metavar="ROW", help="Row to compare with; a table's, or backpropagation, unless said.")
     ] = "",
+    chip: Annotated[
+        str, typer.Option("--chip", metavar="NAME", help="A chip to price a trained sample on, or my.toml.")
+    ] = "",
 ) -> None:
     """Put finished runs on one page: comparison, cost, curves, provenance. The file opens offline."""
     from aplysia.report import page_command
 
-    page_command.report(page_command.Request(tuple(runs), out, form, title, baseline))
+    page_command.report(page_command.Request(tuple(runs), out, form, title, baseline, chip))
 
 
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:

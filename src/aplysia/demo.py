@@ -1,4 +1,4 @@
-"""The demo: every rule that ships on the shipped digits, compared in one table. No network, three seeds.
+"""The demo: every rule that ships on the shipped digits, compared in one table and on one page. No network, three seeds.
 
 The expected values beside it are not typed in: `benchmarks/demo_expected.py` trains the same runs over many seeds and stores
 mean, spread and n. A row is 'as expected' when its mean lies within 4 standard errors of theirs (both sides' errors counted,
@@ -31,8 +31,10 @@ from aplysia.credit.spatial.sign_symmetric import FixedMagnitude, RedrawnMagnitu
 from aplysia.credit.transport import LargestChange
 from aplysia.plugins import walk
 from aplysia.recipes import find
+from aplysia.report.page import html
+from aplysia.report.page_rows import collect
 from aplysia.tables.base import slug
-from aplysia.train.folder import RunFolder
+from aplysia.train.folder import RunFolder, write_atomic
 from aplysia.train.log import Progress as RunProgress
 from aplysia.train.log import table
 from aplysia.train.recipe import AXES, Recipe
@@ -40,6 +42,7 @@ from aplysia.train.run import Run
 
 EXPECTED = "demo_expected.json"
 TEST_SAMPLES = 355
+REPORT, BASELINE = "report.html", "symmetric"
 NEXT = "aplysia run digits-mlp --set rule=feedback_alignment"
 
 
@@ -99,7 +102,12 @@ def verdict(accuracies: list[float], reference: dict[str, float] | None, samples
 
 
 def run_demo(*, seeds: int = 3, out: Path | None = None) -> list[Row]:
-    """Train, print the table, say what to do next."""
+    """Train, print the table, write the report, say what to do next.
+
+    Args:
+        seeds: of each rule.
+        out: folder that keeps the runs and the report; None: the runs are thrown away, the report goes to `runs`.
+    """
     console = Console()
     recipes, began = demo_recipes(), time.monotonic()
     console.print(
@@ -129,10 +137,29 @@ def run_demo(*, seeds: int = 3, out: Path | None = None) -> list[Row]:
             if not console.is_terminal and len(found) % len(recipes) == 0:
                 told = f"{len(found)} of {len(jobs)} runs done after {time.monotonic() - began:.0f} s"
                 console.print(told, highlight=False)
+        report = _report(folder, recipes, (out or Path("runs")) / REPORT)
     runs = {name: [found[name, seed] for seed in range(seeds)] for name in recipes}
     rows = [_row(name, done) for name, done in runs.items()]
-    _show(rows, TEST_SAMPLES, time.monotonic() - began, out)
+    _show(rows, TEST_SAMPLES, time.monotonic() - began)
+    if out is not None:
+        print(f"run folders: {out}")
+    print(f"report: {report}")
+    print(f"next:  {NEXT}")
     return rows
+
+
+def _report(folder: Path, recipes: dict[str, Recipe], path: Path) -> Path:
+    # The names of the rows, as a table leaves them beside its runs.
+    groups = {"stepped": "spikes", "first-spike": "spike times", "stream": "streams"}
+    rows = [{"row": name, "slug": slug(name), "group": groups[r.neuron.kind]} for name, r in recipes.items()]
+    told = {
+        "title": "What does every rule reach on the handwritten digits, and what does it cost?",
+        "baseline": BASELINE,
+    }
+    write_atomic(folder / "table.json", json.dumps(told | {"rows": rows}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, html(collect([folder])))
+    return path
 
 
 def _row(name: str, done: list[dict[str, Any]]) -> Row:
@@ -141,7 +168,7 @@ def _row(name: str, done: list[dict[str, Any]]) -> Row:
     return Row(name, [run["test_accuracy"] for run in done], bits / bits_bp)
 
 
-def _show(rows: list[Row], samples: int, seconds: float, out: Path | None) -> None:
+def _show(rows: list[Row], samples: int, seconds: float) -> None:
     references = expected()
     cells = []
     for row in rows:
@@ -161,6 +188,3 @@ def _show(rows: list[Row], samples: int, seconds: float, out: Path | None) -> No
         ["rule", "test accuracy %, mean ± sd (n)", "expected", "verdict", "weight bits moved, of BP's"],
         f"digits, 8 epochs, {seconds:.0f} s",
     )
-    if out is not None:
-        print(f"run folders: {out}")
-    print(f"next:  {NEXT}")

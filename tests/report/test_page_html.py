@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import FOUND, Browser
-from page_parts import ledger, make_run, make_runs
+from page_parts import PRICES, ledger, make_run, make_runs
 
 from aplysia.report.page import html
 from aplysia.report.page_command import Request, report
@@ -43,7 +43,7 @@ def test_sections_stand_only_where_something_is_known(tmp_path):
     for title in ("Comparison", "Learning curves", "Spike rates", "Provenance"):
         assert f"<h2>{title}</h2>" in bare
     assert "against energy" not in full
-    assert "against energy" in html(collect([tmp_path / "full"], energy=lambda _: (1.0 + _["step"][2]["macs"], 9e3)))
+    assert "against energy" in html(collect([tmp_path / "full"], energy=PRICES))
 
 
 @pytest.fixture(scope="module")

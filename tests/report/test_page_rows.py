@@ -9,11 +9,11 @@ import math
 import shutil
 
 import pytest
-from page_parts import entry, ledger, make_run, make_runs, write
+from page_parts import PRICES, entry, ledger, make_run, make_runs, write
 
-from aplysia.errors import RunError
+from aplysia.errors import RecipeError, RunError
 from aplysia.report.page_command import Request, report
-from aplysia.report.page_costs import costs
+from aplysia.report.page_costs import Joules, costs
 from aplysia.report.page_figures import front, panels, styles
 from aplysia.report.page_rows import Page, PageRow, collect
 from aplysia.report.page_runs import Thin
@@ -125,10 +125,31 @@ def test_a_part_that_is_not_known_makes_a_lower_bound():
 
 
 def test_energy_comes_from_the_function_that_is_handed_in(tmp_path):
-    page = collect([make_runs(tmp_path)], energy=lambda found: (1.0 * found["batch"], 20.0))
-    assert {row.energy for row in page.rows} == {(10.0, 20.0)}
-    assert "10 to 20" in markdown(page)
+    page = collect([make_runs(tmp_path)], energy=PRICES)
+    assert {row.energy for row in page.rows} == {Joules(12.0, 10.0, 20.0, True, ("hop",))}
+    assert "≥ 12 (10 to 20)" in markdown(page)
+    assert "energy: a chip, made up; ≥ is a lower bound, and ranks nothing: no number for hop" in markdown(page)
+    assert "energy_lower_bound" in csv_text(page)
     assert "energy" not in markdown(collect([tmp_path]))
+
+
+def test_a_chip_prices_a_trained_sample(tmp_path, capsys):
+    make_run(tmp_path / "a", seed=0, accuracy=0.9, costs=ledger())
+    out = tmp_path / "page.csv"
+    report(Request((tmp_path,), out, chip="generic-45nm-fp32"))
+    [row] = csv.DictReader(out.read_text().splitlines())
+    # A batch of 10 has 1000 + 3000 + 800 MACs at 4.6 pJ, 2500 ACs at 0.9, and reads at 50, 3500 forward and 3000 of the error;
+    # transport reads 6000 words in 1000 samples and writes them at 50; its words have no price, random numbers neither.
+    by_hand = (4800 * 4.6 + 2500 * 0.9 + (6500 + 700) * 50) / 10 + (6000 + 6000) * 50 / 1000
+    assert float(row["energy_pj"]) == pytest.approx(by_hand, rel=1e-12)
+    assert row["energy_lower_bound"] == "1"
+    assert float(row["energy_low_pj"]) < by_hand < float(row["energy_high_pj"])
+
+
+def test_a_chip_that_is_not_there_is_named(tmp_path):
+    make_run(tmp_path / "a", seed=0, accuracy=0.9, costs=ledger())
+    with pytest.raises(RecipeError, match="loihi1-davies"):
+        report(Request((tmp_path,), chip="loihi1-davis"))
 
 
 def test_ledgers_of_old_runs_are_passed_over(tmp_path):

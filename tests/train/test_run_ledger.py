@@ -55,6 +55,8 @@ def test_a_run_tells_its_costs_and_the_audit_finds_the_same(
     reported = ledger["run"]["reported"]
     assert moved.total().words == reported["words"]
     assert moved.total().bits == reported["bits"]
+    stored = sum(line["bytes"] for line in ledger["memory"] if line["kind"] == "weights")
+    assert stored == 4 * json.loads((tmp_path / "run" / "summary.json").read_text())["parameters"]
     samples = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert ledger["run"]["steps"] >= math.ceil(ledger["run"]["samples"] / ledger["batch"])
     assert samples["transport"]["words"] == reported["words"]
@@ -91,3 +93,6 @@ def test_properties_are_the_claims_that_the_contract_tests_measure(
     found = trained(tmp_path / "run", "digits-mlp", [f"rule={rule}"])["properties"]
     assert wanted.items() <= found.items()
     assert (found["feedback_bytes"] > 0) == (rule != "symmetric")
+    assert not found["memory_grows_with_steps"]
+    through = trained(tmp_path / "far", "digits-mlp", [f"rule={rule}", "temporal=through_time"])["properties"]
+    assert through["memory_grows_with_steps"]

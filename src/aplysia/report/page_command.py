@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aplysia.errors import RecipeError, near
+from aplysia.ledger.chip import find_chip
 from aplysia.report import page, page_table
-from aplysia.report.page_costs import Energy
+from aplysia.report.page_costs import Energy, Joules
 from aplysia.report.page_rows import collect
+from aplysia.train.cost import from_ledger
 from aplysia.train.folder import write_atomic
 
 FORMATS = {"html": page.html, "markdown": page_table.markdown, "csv": page_table.csv_text}
@@ -25,7 +29,7 @@ class Request:
         out: file to write; None: `report.html`, and the other formats are printed.
         form: html, markdown or csv; None: what the file's name ends in.
         title, baseline: see `page_rows.collect`; empty: not said.
-        energy: see `page_costs.Energy`; None: no chip was chosen, and nothing is said of energy.
+        chip: name of a chip, or a profile's file; empty: nothing is said of energy.
     """
 
     runs: tuple[Path, ...]
@@ -33,18 +37,18 @@ class Request:
     form: str | None = None
     title: str = ""
     baseline: str = ""
-    energy: Energy | None = None
+    chip: str = ""
 
 
 def report(request: Request) -> None:
     """Write the report.
 
     Raises:
-        RecipeError: no such format.
+        RecipeError: no such format, or no such chip.
         RunError: no finished run, no such row, or a file that cannot be written.
     """
     form = _form(request)
-    made = collect(request.runs, title=request.title, baseline=request.baseline, energy=request.energy)
+    made = collect(request.runs, title=request.title, baseline=request.baseline, energy=_energy(request.chip))
     for one in made.left_out:
         print(f"left out: {one.path}: {one.reason}", file=sys.stderr)
     text = FORMATS[form](made)
@@ -54,6 +58,20 @@ def report(request: Request) -> None:
         return
     write_atomic(out, text)
     print(f"{len(made.runs)} runs in {len(made.rows)} rows → {out}")
+
+
+def _energy(name: str) -> Energy | None:
+    if not name:
+        return None
+    chip = find_chip(name)
+
+    def price(ledger: Mapping[str, Any]) -> Joules | None:
+        found = from_ledger("", ledger).energy(chip)
+        if found.value is None or found.low is None or found.high is None or not found.value:
+            return None
+        return Joules(found.value, found.low, found.high, found.lower_bound, found.unknown)
+
+    return Energy(chip.name, chip.summary, price)
 
 
 def _form(request: Request) -> str:

@@ -28,8 +28,48 @@ PROPERTIES = {
 _OPERATIONS = ("macs", "acs")
 _ACCESSES = ("forward_reads", "forward_writes", "feedback_reads", "feedback_writes")
 
-# Of a ledger: pJ of one trained sample, low and high; None: not known.
-Energy = Callable[[Mapping[str, Any]], tuple[float, float] | None]
+
+@dataclass(frozen=True)
+class Joules:
+    """Energy of one trained sample, in pJ.
+
+    Attributes:
+        value, low, high: the best estimate, and its range.
+        bound: whether something in it had no price, so that all three are lower bounds.
+        unknown: what had none, in words.
+    """
+
+    value: float
+    low: float
+    high: float
+    bound: bool = False
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Prices of a chip.
+
+    Attributes:
+        chip: its name.
+        summary: what it is.
+        price: of a `ledger.json`; None: nothing in it has a price.
+    """
+
+    chip: str
+    summary: str
+    price: Callable[[Mapping[str, Any]], Joules | None]
+
+
+def mean_joules(found: Sequence[Joules]) -> Joules | None:
+    """The mean over seeds."""
+    if not found:
+        return None
+    value, low, high = (
+        math.fsum(getattr(one, name) for one in found) / len(found) for name in ("value", "low", "high")
+    )
+    unknown = dict.fromkeys(name for one in found for name in one.unknown)
+    return Joules(value, low, high, any(one.bound for one in found), tuple(unknown))
 
 
 @dataclass(frozen=True)
@@ -58,14 +98,14 @@ class Costs:
         operations, accesses: per trained sample, by phase.
         memory: bytes, by kind; None: not stated.
         needs: what the rule needs, in words; None: not stated.
-        energy: pJ of one trained sample, low and high; None: not known.
+        energy: of one trained sample; None: not known.
     """
 
     operations: Amounts
     accesses: Amounts
     memory: Amounts | None
     needs: tuple[str, ...] | None
-    energy: tuple[float, float] | None
+    energy: Joules | None
 
 
 def costs(ledger: Any, where: str, energy: Energy | None = None) -> Costs | None:
@@ -89,7 +129,7 @@ def costs(ledger: Any, where: str, energy: Energy | None = None) -> Costs | None
             _by_phase(ledger["step"], batch, moved, samples, _ACCESSES),
             None if memory is None else _by_kind(memory),
             None if properties is None else tuple(text for key, text in PROPERTIES.items() if properties.get(key)),
-            None if energy is None else energy(ledger),
+            None if energy is None else energy.price(ledger),
         )
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         got = f"{type(error).__name__} at {error}" if str(error) else type(error).__name__

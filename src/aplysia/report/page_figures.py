@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +35,7 @@ class Cost:
         title: of the axis.
         value: of a row; None: not known.
         told: the value in words.
-        ends: low and high where the value is the middle of a range.
+        ends: low and high where the value has a range.
     """
 
     title: str
@@ -45,13 +44,14 @@ class Cost:
     ends: Callable[[PageRow], tuple[float, float] | None] = lambda row: None
 
 
-def _energy(row: PageRow) -> float | None:
-    return None if row.energy is None else math.sqrt(max(row.energy[0], 1e-12) * max(row.energy[1], 1e-12))
-
-
 COSTS = (
     Cost("weight words moved, of backpropagation's", lambda row: row.words, share),
-    Cost("energy of a trained sample, pJ (middle of its range)", _energy, compact, lambda row: row.energy),
+    Cost(
+        "energy of a trained sample, pJ",
+        lambda row: row.energy and row.energy.value,
+        compact,
+        lambda row: row.energy and (row.energy.low, row.energy.high),
+    ),
     Cost("memory for learning, bytes", lambda row: row.memory.total if row.memory else None, compact),
     Cost("operations of a trained sample", lambda row: row.operations.total if row.operations else None, compact),
 )

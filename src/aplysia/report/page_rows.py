@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aplysia.errors import AplysiaError, RunError, near
 from aplysia.report.cells import flat
-from aplysia.report.page_costs import Amounts, Energy, mean_amounts
+from aplysia.report.page_costs import Amounts, Energy, Joules, mean_amounts, mean_joules
 from aplysia.report.page_names import exact, names_of, question, stem, unique
 from aplysia.report.page_runs import LeftOut, OneRun, Reader, Thin, run_folders
 from aplysia.report.statistics import Estimate, estimate
@@ -47,7 +47,7 @@ class PageRow:
         words, bits: weight traffic relative to backpropagation on the same net; None where nothing could move.
         operations, accesses: per trained sample, by phase; None where no ledger says.
         memory: bytes by kind; None where no ledger says.
-        energy: pJ of one trained sample, low and high; None where not known.
+        energy: of one trained sample; None where not known.
         needs: what the rule needs of a chip; None where no ledger says.
     """
 
@@ -62,7 +62,7 @@ class PageRow:
     operations: Amounts | None
     accesses: Amounts | None
     memory: Amounts | None
-    energy: tuple[float, float] | None
+    energy: Joules | None
     needs: tuple[str, ...] | None
 
     @property
@@ -176,7 +176,7 @@ def collect(paths: Iterable[Path], *, title: str = "", baseline: str = "", energ
     order = sorted(range(len(runs)), key=lambda i: (places.index(runs[i][0].path.parent), told[i][0]))
     rows = tuple(_row(names[i], told[i][2], runs[i], base) for i in order)
     caveats = dict.fromkeys(f"data: {run.facts['caveat']}" for row in runs for run in row if run.facts.get("caveat"))
-    notes = tuple(filter(None, [known[0].note if whole else "", *caveats]))
+    notes = tuple(filter(None, [known[0].note if whole else "", *caveats, _priced(energy, rows)]))
     asked = title or (known[0].title if whole else question(recipes, " and ".join(dict.fromkeys(r.data for r in rows))))
     return Page(asked, rows, chosen or None, notes, tuple(left_out))
 
@@ -191,7 +191,6 @@ def _row(name: str, group: str, runs: tuple[OneRun, ...], base: Sequence[OneRun]
     words, words_bp, bits = (sum(t.get(key) or 0 for t in moved) for key in ("words", "words_bp", "bits"))
     bits += sum(t.get("address_bits") or 0 for t in moved)
     known = [run.costs for run in runs if run.costs is not None]
-    energies = [cost.energy for cost in known if cost.energy is not None]
     return PageRow(
         name=name,
         group=group,
@@ -204,8 +203,22 @@ def _row(name: str, group: str, runs: tuple[OneRun, ...], base: Sequence[OneRun]
         operations=mean_amounts([cost.operations for cost in known]),
         accesses=mean_amounts([cost.accesses for cost in known]),
         memory=mean_amounts([cost.memory for cost in known]),
-        energy=(statistics.mean(e[0] for e in energies), statistics.mean(e[1] for e in energies)) if energies else None,
+        energy=mean_joules([cost.energy for cost in known if cost.energy is not None]),
         needs=next((cost.needs for cost in known), None),
+    )
+
+
+def _priced(energy: Energy | None, rows: Sequence[PageRow]) -> str:
+    if energy is None:
+        return ""
+    unknown = dict.fromkeys(name for row in rows if row.energy is not None for name in row.energy.unknown)
+    told = f"energy: {energy.chip}, {energy.summary}"
+    if unknown:
+        told += f"; ≥ is a lower bound, and ranks nothing: no number for {', '.join(unknown)}"
+    return (
+        told
+        if any(row.energy is not None for row in rows)
+        else f"{told}; no run's ledger has anything it has a price for"
     )
 
 

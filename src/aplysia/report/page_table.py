@@ -68,9 +68,9 @@ def columns(page: Page) -> list[ShownColumn]:
         ),
         ShownColumn(
             "energy, pJ",
-            lambda row: "" if row.energy is None else f"{compact(row.energy[0])} to {compact(row.energy[1])}",
-            lambda row: row.energy and row.energy[0],
-            "of one trained sample on the chip chosen, low to high",
+            _energy,
+            lambda row: row.energy and row.energy.value,
+            "of one trained sample on the chip chosen, with its range; ≥: a part has no price",
         ),
         ShownColumn(
             "operations",
@@ -149,11 +149,12 @@ def csv_text(page: Page) -> str:
     writer = csv.writer(made, lineterminator="\n")
     writer.writerow(_HEADS)
     for row in page.rows:
-        e, d, energy = row.accuracy, row.difference, row.energy or (None, None)
+        e, d, j = row.accuracy, row.difference, row.energy
         cells = [row.name, row.group, row.data, int(row.is_baseline), " ".join(str(run.seed) for run in row.runs)]
         cells += [e.mean, e.sd, e.n, e.low, e.high]
         cells += [None] * 5 if d is None else [d.mean, d.sd, d.n, d.low, d.high]
-        cells += [None if d is None or d.within_noise is None else int(d.within_noise), row.words, row.bits, *energy]
+        cells += [None if d is None or d.within_noise is None else int(d.within_noise), row.words, row.bits]
+        cells += [None] * 4 if j is None else [j.value, j.low, j.high, int(j.bound)]
         for amounts in (row.operations, row.accesses, row.memory):
             cells += [None, None] if amounts is None else [amounts.total, int(amounts.bound)]
         writer.writerow(["" if cell is None else _harmless(cell) for cell in cells])
@@ -164,10 +165,18 @@ _HEADS = (
     *("row", "group", "data", "is_baseline", "seeds"),
     *(f"accuracy_{name}" for name in ("mean", "sd", "n", "low", "high")),
     *(f"difference_{name}" for name in ("mean", "sd", "n", "low", "high", "within_noise")),
-    *("words_of_bp", "bits_of_bp", "energy_low_pj", "energy_high_pj"),
+    *("words_of_bp", "bits_of_bp", "energy_pj", "energy_low_pj", "energy_high_pj", "energy_lower_bound"),
     *("operations", "operations_lower_bound", "weight_accesses", "weight_accesses_lower_bound"),
     *("memory_bytes", "memory_lower_bound"),
 )
+
+
+def _energy(row: PageRow) -> str:
+    e = row.energy
+    if e is None:
+        return ""
+    span = "" if e.low == e.high else f" ({compact(e.low)} to {compact(e.high)})"
+    return f"{'≥ ' if e.bound else ''}{compact(e.value)}{span}"
 
 
 def _accuracy(row: PageRow) -> str:

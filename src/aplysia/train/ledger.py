@@ -7,27 +7,30 @@
     step                        one optimiser step: an entry per layer and phase, see `aplysia.ledger.amount`
     inference                   the forward phase alone, without noise, for the same samples
     run                         optimiser steps, samples, and all that was transported
-    properties                  what the rule needs of a chip, from its claims, which the contract tests measure
+    memory                      bytes that a learning batch keeps, a line for each layer and kind, see `aplysia.ledger.memory`
+    properties                  what rule and scheme need of a chip, from their claims, which the contract tests measure
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractSpatial
+from aplysia.credit.contract import AbstractSpatial, AbstractTemporal
 from aplysia.credit.temporal.coincidence import Coincidence
 from aplysia.ledger.activity import Activity, measure, watch_streams
 from aplysia.ledger.amount import Amount, Book, Phase
 from aplysia.ledger.count import count_inference, count_step, count_transport
+from aplysia.ledger.memory import memory
 from aplysia.nets.net import Input
 from aplysia.ops.stream import Bits
 from aplysia.train.alignment import gradients_kept
 from aplysia.train.learner import Learner
-from aplysia.types import Claim
+from aplysia.types import Claim, Held
 
 VERSION = 1
 
@@ -53,7 +56,15 @@ def bit_by_bit(scheme: Coincidence) -> Coincidence:
     return scheme if isinstance(scheme.engine, Bits) else replace(scheme, engine=Bits())
 
 
-def run_ledger(learner: Learner, x: Input, target: Tensor, *, input_real: bool, samples: int) -> dict[str, Any]:
+def run_ledger(
+    learner: Learner,
+    x: Input,
+    target: Tensor,
+    *,
+    input_real: bool,
+    samples: int,
+    state_bytes: Callable[[Tensor], int | None] | None = None,
+) -> dict[str, Any]:
     """What `ledger.json` holds.
 
     Args:
@@ -62,12 +73,15 @@ def run_ledger(learner: Learner, x: Input, target: Tensor, *, input_real: bool, 
         target: its labels.
         input_real: whether the input is real numbers, which the encoder says.
         samples: that were learnt from.
+        state_bytes: of the optimiser, for a tensor; None: no line for it.
     """
     net, rule, temporal = learner.net, learner.rule, learner.temporal
     activity = step_activity(learner, x, target, input_real=input_real)
     noisy = rule.noise_source is not None
     rest = measure(net, x, input_real=input_real) if noisy else activity
     scheme = bit_by_bit(temporal) if isinstance(temporal, Coincidence) else temporal
+    habits, held = temporal.habits(activity.steps), isinstance(x, Held)
+    lines = memory(net, rule, habits, batch=activity.batch, held=held, optimiser=state_bytes)
     return {
         "version": VERSION,
         "batch": activity.batch,
@@ -82,7 +96,8 @@ def run_ledger(learner: Learner, x: Input, target: Tensor, *, input_real: bool, 
             "transport": transported(learner).as_json(),
             "reported": asdict(learner.cost),
         },
-        "properties": properties(rule),
+        "memory": [line.as_json() for line in lines],
+        "properties": properties(rule, temporal),
     }
 
 
@@ -104,8 +119,8 @@ def transported(learner: Learner) -> Book:
     return book
 
 
-def properties(rule: AbstractSpatial) -> dict[str, bool | int]:
-    """What a chip must have for a rule."""
+def properties(rule: AbstractSpatial, temporal: AbstractTemporal) -> dict[str, bool | int]:
+    """What a chip must have for a rule and its scheme."""
     claims, owned = rule.claims, list(rule.tensors.values())
     floating = [tensor for tensor in owned if tensor.is_floating_point()]
     return {
@@ -113,5 +128,6 @@ def properties(rule: AbstractSpatial) -> dict[str, bool | int]:
         "second_phase": Claim.SECOND_PHASE in claims,
         "update_locking": Claim.UNLOCKED not in claims,
         "signed_feedback": any(bool((tensor < 0).any()) for tensor in floating) or Claim.EXACT in claims,
+        "memory_grows_with_steps": temporal.habits(10_000).kept < temporal.habits(20_000).kept,
         "feedback_bytes": sum(tensor.numel() * tensor.element_size() for tensor in floating),
     }

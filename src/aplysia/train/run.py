@@ -135,7 +135,12 @@ class Run:
         x, target = self.ledger_batch(trainer)
         with kernels(compiled=False):
             return run_ledger(
-                trainer.learner, x, target, input_real=recipe.encoder.real, samples=trainer.position.samples
+                trainer.learner,
+                x,
+                target,
+                input_real=recipe.encoder.real,
+                samples=trainer.position.samples,
+                state_bytes=recipe.optimiser.state_bytes,
             )
 
     def ledger_batch(self, trainer: Trainer) -> tuple[Input, Tensor]:
