@@ -1,18 +1,18 @@
-"""The same search for every rule of the zeroth-order tables: six trials each, one seed, chosen by held-out accuracy.
+"""The same search for every rule of a table: six trials each, one seed, chosen by held-out accuracy.
 
-    python benchmarks/tune_rules.py opzo-fmnist [--data DIR] [--json FILE] [--jobs N] [--only RULE]
+    python benchmarks/tune_rules.py opzo-fmnist|opzo-cifar10|headline [--data DIR] [--json FILE] [--jobs N] [--only ROW]
 
-A trial trains on a part of the training set, a quarter of it held out, for two epochs, at a seed no table uses. Every rule gets
-six trials over its learning rate and what else it has that scales its hidden errors. The record goes to results/tuning; the
-values chosen stand in src/aplysia/tables/opzo.py. Trials that are in the JSON file already are not run again.
+A trial trains on a part of the training set, a quarter of it held out, at a seed no table uses. Every row gets six trials over
+its learning rate and what else it has that scales its hidden errors. The record goes to results/tuning; the values chosen stand
+in the table's file. Trials that are in the JSON file already are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -20,93 +20,76 @@ from pathlib import Path
 
 import torch
 
-from aplysia.recipes import find
+from aplysia.recipes.opzo import opzo_fmnist
+from aplysia.tables import headline, opzo
+from aplysia.tables.searched import Budget, Contender
 from aplysia.train.codec import override
 from aplysia.train.folder import RunFolder
 from aplysia.train.log import Progress
-from aplysia.train.recipe import AXES
+from aplysia.train.recipe import AXES, Recipe
 from aplysia.train.run import Run
 
-SEED, SAMPLES, EPOCHS = 100, 12_000, 2
-LOCAL = ["rule.local=readouts"]
-PLAIN = ["rule.noise.antithetic=false", "rule.baseline=no_baseline"]
-
-
-def grid(rule: str, *fixed: str, **axes: tuple[object, ...]) -> list[list[str]]:
-    """All combinations of settings; `__` in a name is a dot."""
-    names = [name.replace("__", ".") for name in axes]
-    return [
-        [f"rule={rule}", *fixed, *(f"{n}={v}" for n, v in zip(names, values, strict=True))]
-        for values in itertools.product(*axes.values())
-    ]
-
-
-RATES = (0.05, 0.1, 0.2)
-SPACES: dict[str, list[list[str]]] = {
-    "BP": grid("symmetric", optimiser__lr=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5)),
-    "OPZO": grid("pseudo_zeroth_order", optimiser__lr=RATES, rule__feedback__momentum=(0.95, 0.99)),
-    "forward gradient": grid("forward_gradient", optimiser__lr=RATES, rule__feedback__momentum=(0.95, 0.99)),
-    "DKP": grid("direct_kolen_pollack", optimiser__lr=RATES, rule__rate=(0.01, 0.1)),
-    "DFA": grid("direct_feedback", optimiser__lr=(0.05, 0.15), rule__scale=(0.01, 0.05, 0.2)),
-    "ZO": grid("zeroth_order", optimiser__lr=(0.05, 0.15), rule__scale=(0.001, 0.005, 0.02)),
-    "ZO plain": grid("zeroth_order", *PLAIN, optimiser__lr=(0.05, 0.15), rule__scale=(0.0001, 0.0005, 0.002)),
-    "LL": grid("local_loss", optimiser__lr=RATES, rule__local__weight=(0.3, 1.0)),
-    "OPZO + LL": grid("pseudo_zeroth_order", *LOCAL, optimiser__lr=RATES, rule__local__weight=(0.3, 1.0)),
-    "BP + LL": grid("symmetric", *LOCAL, optimiser__lr=RATES, rule__local__weight=(0.3, 1.0)),
-    "readout only": grid("readout_only", optimiser__lr=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5)),
+# What a table calls its contenders and their budget.
+SEARCHES: dict[str, tuple[Callable[[], dict[str, Contender]], Budget]] = {
+    "opzo-fmnist": (lambda: opzo.contenders(opzo_fmnist()), opzo.FMNIST_BUDGET),
+    "opzo-cifar10": (lambda: opzo.contenders(opzo.cifar10_base()), opzo.CIFAR10_BUDGET),
+    "headline": (headline.contenders, headline.BUDGET),
 }
 
 
-def trial(recipe: str, settings: list[str], data: str | None) -> float:
+def trial(recipe: Recipe, settings: str, budget: Budget, data: str | None) -> float:
     """Held-out accuracy of one setting."""
     torch.set_num_threads(1)
-    made = override(find(recipe), settings, AXES)
-    made = replace(made, seed=SEED, epochs=EPOCHS, train_samples=SAMPLES, validation=0.25, augment=())
+    made = override(recipe, settings.split(), AXES)
+    made = replace(
+        made, seed=budget.seed, epochs=budget.epochs, train_samples=budget.samples, validation=0.25, augment=()
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = Run(
             made,
             RunFolder.create(Path(folder) / "run", resume=False),
             torch.device("cpu"),
             data=None if data is None else Path(data),
-            progress=Progress(EPOCHS, shown=False),
+            progress=Progress(budget.epochs, shown=False),
         )
         try:
             return float(run.execute()["val_accuracy"])
         except Exception as problem:
             # A rate at which weights run away is an outcome of a search, not an accident.
-            print(f"{' '.join(settings)}: {problem}")
+            print(f"{settings}: {problem}")
             return 0.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe")
+    parser.add_argument("table", choices=list(SEARCHES))
     parser.add_argument("--data")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", choices=list(SPACES))
+    parser.add_argument("--only")
     arguments = parser.parse_args()
-    path = Path(arguments.json or f"results/tuning/{arguments.recipe}.json")
+    contenders, budget = SEARCHES[arguments.table]
+    path = Path(arguments.json or f"results/tuning/{arguments.table}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     found = json.loads(path.read_text())["trials"] if path.exists() else {}
     pool = ProcessPoolExecutor(arguments.jobs, get_context("spawn"))
     jobs = {
-        pool.submit(trial, arguments.recipe, settings, arguments.data): (name, " ".join(settings))
-        for name, space in SPACES.items()
+        pool.submit(trial, one.recipe, settings, budget, arguments.data): (name, settings)
+        for name, one in contenders().items()
         if arguments.only in (None, name)
-        for settings in space
-        if " ".join(settings) not in found.get(name, {})
+        for settings in one.grid()
+        if settings not in found.get(name, {})
     }
     for job in as_completed(jobs):
         name, settings = jobs[job]
         found.setdefault(name, {})[settings] = job.result()
         print(f"{name:<18}{100 * job.result():6.2f} %  {settings}", flush=True)
         facts = {
-            "recipe": arguments.recipe,
-            "seed": SEED,
-            "train_samples": SAMPLES,
+            "recipe": arguments.table,
+            "seed": budget.seed,
+            "train_samples": budget.samples,
             "validation": 0.25,
-            "epochs": EPOCHS,
+            "epochs": budget.epochs,
         }
         best = {name: max(trials, key=trials.__getitem__) for name, trials in found.items()}
         path.write_text(json.dumps(facts | {"best": best, "trials": found}, indent=1) + "\n")

@@ -11,6 +11,7 @@ from aplysia.tables import find
 from aplysia.train.codec import override
 from aplysia.train.recipe import AXES
 
+FACTS = {"seed": "seed", "train_samples": "samples", "epochs": "epochs"}
 TUNING = Path(__file__).parents[2] / "results" / "tuning"
 
 
@@ -25,4 +26,6 @@ def test_rows_have_the_best_settings_of_their_search(path: Path) -> None:
         assert record["best"][row.name] == best
         assert row.search is not None
         assert row.search.trials == len(trials) == 6
+        assert row.search.record == f"results/tuning/{path.name}"
+        assert all(record[key] == getattr(row.search, name) for key, name in FACTS.items())
         assert override(row.recipe, best.split(), AXES) == row.recipe

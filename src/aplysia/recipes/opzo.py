@@ -41,6 +41,8 @@ def _conv(name: str, data: AbstractDataset, net: str) -> Recipe:
         normalise=True,
         standardise=True,
         gain=2.74,
+        # Feedback from noise makes now and then a step that no rate survives.
+        clip=1.0,
         optimiser=SGD(lr=0.1),
     )
 
@@ -50,8 +52,8 @@ def _augmented(recipe: Recipe) -> Recipe:
 
 
 def opzo_fmnist() -> Recipe:
-    """OPZO on Fashion-MNIST; three convolutions, for a CPU."""
-    return replace(_conv("opzo-fmnist", FashionMnist(), "16C3s2-32C3-A2-32C3-A2-F10"), epochs=4)
+    """OPZO on Fashion-MNIST; two convolutions and a readout, for a CPU."""
+    return replace(_conv("opzo-fmnist", FashionMnist(), "16C3s2-32C3s2-F10"), epochs=4)
 
 
 def opzo_cifar10() -> Recipe:

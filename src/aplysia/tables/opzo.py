@@ -8,10 +8,10 @@ results/tuning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from aplysia.credit.contract import AbstractSpatial
-from aplysia.credit.learned_feedback import EveryStep, MomentumFeedback, Pooled, Random, WarmUp
+from aplysia.credit.learned_feedback import EveryStep, Pooled, Random, WarmUp
 from aplysia.credit.local import Readouts
 from aplysia.credit.spatial.direct_feedback import DirectFeedback
 from aplysia.credit.spatial.direct_kolen_pollack import DirectKolenPollack
@@ -25,109 +25,77 @@ from aplysia.nets.noise import Comparator, Membrane, Noise, Rademacher, Sphere
 from aplysia.recipes.opzo import opzo_cifar10 as cifar10
 from aplysia.recipes.opzo import opzo_fmnist as fmnist
 from aplysia.recipes.opzo import opzo_nmnist as nmnist
-from aplysia.tables.base import Published, Row, Search, Table
-from aplysia.train.optimise import SGD
-from aplysia.train.recipe import Recipe
+from aplysia.tables.base import Published, Row, Table
+from aplysia.tables.searched import Axes, Budget, Contender, rows
+from aplysia.train.codec import override
+from aplysia.train.recipe import AXES, Recipe
 
 _SOURCE = "Xiao et al. 2024, main table, from a note on the paper"
 
 
-@dataclass(frozen=True)
-class _Tuned:
-    """What the search chose: the learning rate, and what scales a rule's hidden errors."""
-
-    lr: float = 0.1
-    values: Mapping[str, float] = field(default_factory=dict)
+RATES = (0.05, 0.1, 0.2)
+LADDER = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5)
+FMNIST_BUDGET = Budget(16_000, 3, "results/tuning/opzo-fmnist.json")
+CIFAR10_BUDGET = Budget(12_000, 3, "results/tuning/opzo-cifar10.json")
 
 
-# What six trials of each rule were taken from, beside the learning rate.
-_SPACES = {
-    "momentum": "rule.feedback.momentum=0.95,0.99",
-    "rate": "rule.rate=0.01,0.1",
-    "scale": "rule.scale, three values",
-    "weight": "rule.local.weight=0.3,1",
-}
+def contenders(base: Recipe, published: Mapping[str, float] | None = None) -> dict[str, Contender]:
+    """The same rules for every data set, with the grid that each is searched over.
 
-
-def _search(name: str, record: str) -> Search:
-    rates = {"BP": "six values", "readout only": "six values"}
-    scaled = {"DFA": "0.05,0.15", "ZO": "0.05,0.15", "ZO plain": "0.05,0.15"}
-    space = [f"optimiser.lr={rates.get(name) or scaled.get(name) or '0.05,0.1,0.2'}"]
-    space += [text for key, text in _SPACES.items() if key in _FMNIST[name].values]
-    return Search(trials=6, space=tuple(space), samples=12_000, epochs=2, seed=100, record=record)
-
-
-def _rows(
-    base: Recipe, tuned: Mapping[str, _Tuned], published: Mapping[str, float], record: str = ""
-) -> tuple[Row, ...]:
-    """The same rows for every data set."""
-
-    def value(name: str, key: str, default: float) -> float:
-        return tuned.get(name, _Tuned()).values.get(key, default)
-
-    def feedback(name: str) -> MomentumFeedback:
-        return MomentumFeedback(momentum=value(name, "momentum", 0.99))
-
-    def local(name: str) -> Readouts:
-        return Readouts(weight=value(name, "weight", 1.0))
-
-    plain = Noise(antithetic=False)
-    rules: dict[str, tuple[AbstractSpatial, str]] = {
-        "BP": (Symmetric(), "backpropagation"),
-        "OPZO": (PseudoZerothOrder(feedback=feedback("OPZO")), "pseudo-zeroth order"),
-        "forward gradient": (ForwardGradient(feedback=feedback("forward gradient")), "noise-free bound"),
-        "DKP": (DirectKolenPollack(rate=value("DKP", "rate", 0.1)), "direct feedback"),
-        "DFA": (DirectFeedback(scale=value("DFA", "scale", 0.05)), "direct feedback"),
-        "ZO": (ZerothOrder(scale=value("ZO", "scale", 0.02)), "zeroth order"),
-        "ZO plain": (
-            ZerothOrder(scale=value("ZO plain", "scale", 0.002), noise=plain, baseline=NoBaseline()),
-            "zeroth order",
-        ),
-        "LL": (LocalLoss(local=local("LL")), "local"),
+    Args:
+        base: recipe of all rows, but for rule and learning rate.
+        published: accuracies in percent.
+    """
+    quiet = Noise(alpha=0.1)
+    weights, scales = {"rule.local.weight": (0.3, 1.0)}, (0.001, 0.005, 0.02)
+    plain = ZerothOrder(noise=Noise(antithetic=False), baseline=NoBaseline())
+    rate, momentum = "optimiser.lr", {"rule.feedback.momentum": (0.95, 0.99)}
+    made: dict[str, tuple[AbstractSpatial, str, Axes]] = {
+        "BP": (Symmetric(), "backpropagation", {rate: LADDER}),
+        "OPZO": (PseudoZerothOrder(), "pseudo-zeroth order", {rate: RATES, "rule.noise.alpha": (0.05, 0.1)}),
+        "forward gradient": (ForwardGradient(), "noise-free bound", {rate: RATES, **momentum}),
+        "DKP": (DirectKolenPollack(), "direct feedback", {rate: RATES, "rule.rate": (0.01, 0.1)}),
+        "DFA": (DirectFeedback(), "direct feedback", {rate: (0.05, 0.15), "rule.scale": (0.01, 0.05, 0.2)}),
+        "ZO": (ZerothOrder(), "zeroth order", {rate: (0.05, 0.15), "rule.scale": scales}),
+        "ZO plain": (plain, "zeroth order", {rate: (0.05, 0.15), "rule.scale": (0.0001, 0.0005, 0.002)}),
+        "LL": (LocalLoss(), "local", {rate: RATES, **weights}),
         "OPZO + LL": (
-            PseudoZerothOrder(feedback=feedback("OPZO + LL"), local=local("OPZO + LL")),
+            PseudoZerothOrder(noise=quiet, local=Readouts()),
             "pseudo-zeroth order",
+            {rate: RATES, **weights},
         ),
-        "BP + LL": (Symmetric(local=local("BP + LL")), "backpropagation"),
-        "readout only": (ReadoutOnly(), "control"),
+        "BP + LL": (Symmetric(local=Readouts()), "backpropagation", {rate: RATES, **weights}),
+        "readout only": (ReadoutOnly(), "control", {rate: LADDER}),
     }
-    return tuple(
-        Row(
-            name,
-            replace(base, rule=rule, optimiser=SGD(lr=tuned.get(name, _Tuned()).lr)),
-            Published(published[name], _SOURCE, "unknown") if name in published else None,
-            group,
-            search=_search(name, record) if name in tuned and record else None,
-        )
-        for name, (rule, group) in rules.items()
-    )
+    known = {name: Published(value, _SOURCE, "unknown") for name, value in (published or {}).items()}
+    return {
+        name: Contender(replace(base, rule=rule), group, axes, known.get(name))
+        for name, (rule, group, axes) in made.items()
+    }
 
 
 # The best of each rule's six trials; `tests/report/test_tuned_values.py` compares them with the record.
-_FMNIST = {
-    "BP": _Tuned(0.2),
-    "OPZO": _Tuned(0.05, {"momentum": 0.95}),
-    "forward gradient": _Tuned(0.1, {"momentum": 0.95}),
-    "DKP": _Tuned(0.05, {"rate": 0.1}),
-    "DFA": _Tuned(0.05, {"scale": 0.05}),
-    "ZO": _Tuned(0.15, {"scale": 0.005}),
-    "ZO plain": _Tuned(0.15, {"scale": 0.002}),
-    "LL": _Tuned(0.1, {"weight": 1.0}),
-    "OPZO + LL": _Tuned(0.1, {"weight": 1.0}),
-    "BP + LL": _Tuned(0.1, {"weight": 0.3}),
-    "readout only": _Tuned(0.5),
+FMNIST: dict[str, str] = {}
+CIFAR10: dict[str, str] = {}
+# Not searched for: the rate of `nmnist-mlp`, and a scale at which these rules learn.
+_NMNIST = {
+    "DKP": "rule.rate=0.1",
+    "DFA": "rule.scale=0.05",
+    "ZO": "rule.scale=0.02",
+    "ZO plain": "rule.scale=0.002",
 }
-# results/tuning/opzo-cifar10.json
-_CIFAR10: dict[str, _Tuned] = {}
-# Not searched for: the rates of `nmnist-mlp`.
-_NMNIST = {name: _Tuned(0.05) for name in ("BP", "OPZO", "forward gradient", "DKP", "DFA", "ZO", "ZO plain", "LL")}
+
+
+def cifar10_base() -> Recipe:
+    """What fits a CPU."""
+    return replace(cifar10(), train_samples=20_000, augment=())
 
 
 def opzo_fmnist() -> Table:
     """The zeroth-order family and direct feedback on Fashion-MNIST, all of it."""
     return Table(
         title="How near does feedback learnt from noise come to backpropagation on Fashion-MNIST?",
-        rows=_rows(fmnist(), _FMNIST, {}, "results/tuning/opzo-fmnist.json"),
+        rows=rows(contenders(fmnist()), FMNIST, FMNIST_BUDGET),
         baseline="BP",
         note="ZO has antithetic noise and a baseline, ZO plain neither.",
     )
@@ -138,7 +106,7 @@ def opzo_cifar10() -> Table:
     published = {"BP": 90.00, "OPZO": 85.74, "DKP": 81.84, "DFA": 79.90, "ZO plain": 49.04, "OPZO + LL": 89.42}
     return Table(
         title="How near does feedback learnt from noise come to backpropagation on CIFAR-10?",
-        rows=_rows(replace(cifar10(), train_samples=20_000, augment=()), _CIFAR10, published),
+        rows=rows(contenders(cifar10_base(), published), CIFAR10, CIFAR10_BUDGET),
         baseline="BP",
         note="A net for a CPU, on 20,000 training images without augmentation; the published values belong to "
         "wider nets trained on all of them. Which of the zeroth-order forms was published is not known.",
@@ -150,7 +118,10 @@ def opzo_nmnist() -> Table:
     published = {"BP": 98.15, "OPZO": 98.27, "DKP": 97.87, "DFA": 97.98, "ZO plain": 72.90}
     return Table(
         title="How near does feedback learnt from noise come to backpropagation on N-MNIST?",
-        rows=_rows(nmnist(), _NMNIST, published),
+        rows=tuple(
+            Row(name, override(one.recipe, _NMNIST.get(name, "").split(), AXES), one.published, one.group)
+            for name, one in contenders(nmnist(), published).items()
+        ),
         baseline="BP",
         note="Fully connected nets hardly tell these rules apart. All rules have the rate of nmnist-mlp, not searched for.",
     )
