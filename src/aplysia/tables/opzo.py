@@ -33,6 +33,8 @@ from aplysia.train.recipe import AXES, Recipe
 _SOURCE = "Xiao et al. 2024, main table, from a note on the paper"
 
 
+# Half the noise of the rule's default: more of it costs accuracy on these nets than it brings in feedback.
+_QUIET = Noise(alpha=0.1)
 RATES = (0.05, 0.1, 0.2)
 LADDER = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5)
 FMNIST_BUDGET = Budget(16_000, 3, "results/tuning/opzo-fmnist.json")
@@ -46,7 +48,6 @@ def contenders(base: Recipe, published: Mapping[str, float] | None = None) -> di
         base: recipe of all rows, but for rule and learning rate.
         published: accuracies in percent.
     """
-    quiet = Noise(alpha=0.1)
     weights, scales = {"rule.local.weight": (0.3, 1.0)}, (0.001, 0.005, 0.02)
     plain = ZerothOrder(noise=Noise(antithetic=False), baseline=NoBaseline())
     rate, momentum = "optimiser.lr", {"rule.feedback.momentum": (0.95, 0.99)}
@@ -60,7 +61,7 @@ def contenders(base: Recipe, published: Mapping[str, float] | None = None) -> di
         "ZO plain": (plain, "zeroth order", {rate: (0.05, 0.15), "rule.scale": (0.0001, 0.0005, 0.002)}),
         "LL": (LocalLoss(), "local", {rate: RATES, **weights}),
         "OPZO + LL": (
-            PseudoZerothOrder(noise=quiet, local=Readouts()),
+            PseudoZerothOrder(noise=_QUIET, local=Readouts()),
             "pseudo-zeroth order",
             {rate: RATES, **weights},
         ),
@@ -130,7 +131,7 @@ def opzo_nmnist() -> Table:
 def opzo_questions() -> Table:
     """What matters in pseudo-zeroth-order training: start, momentum, freezing, 1/α, noise; with the bias over training."""
     base = replace(fmnist(), epochs=8, train_samples=12_000, probe=42, probe_samples=512)
-    rule = PseudoZerothOrder()
+    rule = PseudoZerothOrder(noise=_QUIET)
     variants: dict[str, AbstractSpatial] = {"OPZO": rule}
 
     def noise(name: str, **changes: object) -> None:
@@ -151,6 +152,7 @@ def opzo_questions() -> Table:
     feedback("M pooled per channel", form=Pooled())
     variants["1/α dropped"] = replace(rule, scaled=False)
     noise("α=0.05", alpha=0.05)
+    noise("α=0.2", alpha=0.2)
     noise("α=0.5", alpha=0.5)
     noise("no antithetic pairs", antithetic=False)
     noise("traces without noise", traced=False)
@@ -171,16 +173,16 @@ def opzo_questions() -> Table:
 
 def opzo_depth() -> Table:
     """Nine layers of weights: what direct feedback needs to train them."""
-    net = "16C3-16C3-A2-32C3-32C3-A2-32C3-32C3-A2-32C3-32C3-A3-F10"
+    net = "16C3s2-16C3-A2-16C3-16C3-16C3-16C3-16C3-16C3-F10"
     base = replace(fmnist(), net=net, train_samples=12_000, epochs=6)
-    names = tuple(f"conv{n}" for n in (4,))
+    names = ("conv4",)
     local = Readouts()
     rules: dict[str, AbstractSpatial] = {
         "BP": Symmetric(),
         "DFA": DirectFeedback(scale=0.05),
-        "OPZO": PseudoZerothOrder(),
-        "OPZO + LL": PseudoZerothOrder(local=local),
-        "OPZO + LL + IGL": PseudoZerothOrder(local=local, intermediate=names),
+        "OPZO": PseudoZerothOrder(noise=_QUIET),
+        "OPZO + LL": PseudoZerothOrder(noise=_QUIET, local=local),
+        "OPZO + LL + IGL": PseudoZerothOrder(noise=_QUIET, local=local, intermediate=names),
         "LL": LocalLoss(local=local),
         "BP + LL": Symmetric(local=local),
         "readout only": ReadoutOnly(),
@@ -189,6 +191,6 @@ def opzo_depth() -> Table:
         title="What does direct feedback need to train nine layers?",
         rows=tuple(Row(name, replace(base, rule=rule)) for name, rule in rules.items()),
         baseline="BP",
-        note="Fashion-MNIST, 12,000 training samples; the OTTT line's nine layers with fewer channels, one learning rate for "
-        "all. LL: local readouts; IGL: a classifier on the fourth layer serves the layers below it.",
+        note="Fashion-MNIST, 12,000 training samples; eight convolutions and a readout, one learning rate for all. "
+        "LL: local readouts; IGL: a classifier on the fourth layer serves the layers below it.",
     )
