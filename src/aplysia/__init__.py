@@ -35,6 +35,7 @@ _NAMES = {
     "WinnerLoss": "aplysia.credit.loss",
     "Learner": "aplysia.train.learner",
     "Recipe": "aplysia.train.recipe",
+    "from_nir": "aplysia.exchange.nir_read",
     "kernels": "aplysia.ops.backend",
 }
 _MODULES = {
