@@ -36,6 +36,7 @@ _NAMES = {
     "Learner": "aplysia.train.learner",
     "Recipe": "aplysia.train.recipe",
     "from_nir": "aplysia.exchange.nir_read",
+    "load": "aplysia.train.load",
     "kernels": "aplysia.ops.backend",
 }
 _MODULES = {

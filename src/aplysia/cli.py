@@ -289,6 +289,18 @@ def report(
     page_command.report(page_command.Request(tuple(runs), out, form, title, baseline, chip))
 
 
+@app.command()
+def card(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    write: Annotated[bool, typer.Option("--write", help="Write model_card.md into the run folder again.")] = False,
+) -> None:
+    """Print the model card of a run."""
+    from aplysia.train.card import card as text
+    from aplysia.train.card import write_card
+
+    typer.echo(f"{write_card(run)} written" if write else text(run), nl=write)
+
+
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
     from aplysia.recipes import find
     from aplysia.train.codec import override

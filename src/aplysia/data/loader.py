@@ -60,6 +60,12 @@ class Loader:
         full, rest = divmod(len(self.split), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
+    @property
+    def scaling(self) -> dict[str, float | list[float] | None]:
+        """`scale`, `mean` and `std` as they are applied, in plain numbers."""
+        mean, std = (None if part is None else part.flatten().tolist() for part in (self._mean, self._std))
+        return {"scale": self.scale, "mean": mean, "std": std}
+
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """Batch `index` of an epoch: float32 inputs `[B, C, H, W]` or `[B, T, C, H, W]`, int64 labels `[B]`."""
         if not 0 <= index < len(self):

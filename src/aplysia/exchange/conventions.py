@@ -38,8 +38,8 @@ What libraries make of that, measured by `tests/exchange` with the versions of `
                        τ = dt·τ, too small by a factor dt, which `Norse` takes back when reading.
 
 None of the three reads LI, I or Threshold. A negative `start_dim` of Flatten is the only one they all read alike: a positive
-one counts the axis of the batch in snnTorch and Norse, and does not in SpikingJelly, nor in NIR. A maximum over spikes is an OR,
-a sum that exceeds ½: SumPool2d and a neuron without memory.
+one counts the axis of the batch in snnTorch and Norse, and does not in SpikingJelly, nor in NIR. A maximum over spikes is an
+OR, a sum that exceeds ½: SumPool2d and a neuron without memory.
 """
 
 from __future__ import annotations

@@ -14,17 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aplysia.errors import RunError
+from aplysia.train.ledger import PROPERTIES
 
 VERSION = 1
 PHASES = ("forward", "error", "update", "transport", "noise")
 KINDS = ("weights", "gradients", "feedback", "rule", "state", "traces", "saved", "optimiser")
-PROPERTIES = {
-    "transport": "weight transport",
-    "second_phase": "second phase",
-    "update_locking": "update locking",
-    "signed_feedback": "signed feedback",
-    "memory_grows_with_steps": "memory grows with T",
-}
 _OPERATIONS = ("macs", "acs")
 _ACCESSES = ("forward_reads", "forward_writes", "feedback_reads", "feedback_writes")
 

@@ -27,7 +27,7 @@ from aplysia.errors import RunError
 
 FORMAT = 1
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
-METRICS = "metrics.jsonl"
+MODEL, METRICS = "model.safetensors", "metrics.jsonl"
 # Any of these makes a folder a run.
 MARKS = ("recipe.json", "run.json", METRICS, "summary.json", CHECKPOINT, PREVIOUS)
 
@@ -165,15 +165,15 @@ class RunFolder:
             kept = [record for record in self.records(name) if record[key] <= last]
             write_atomic(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
 
-    def save_model(self, tensors: Mapping[str, Tensor]) -> None:
-        write_atomic(self.path / "model.safetensors", tensors_to_bytes(_plain(tensors), {"format": "pt"}))
+    def save_model(self, tensors: Mapping[str, Tensor], notes: Mapping[str, Any] | None = None) -> None:
+        """Write the forward weights, with notes in the file's header: what a reader needs to make a net of them."""
+        path = self.path / MODEL
+        write_atomic(path, _packed(path, "model", tensors, notes))
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Write a checkpoint; the one before it stays as `checkpoint-previous`."""
         path = self.path / CHECKPOINT
-        plain, text = _plain(tensors), _json(path, dict(meta))
-        head = json.dumps({"format": FORMAT, "digest": _digest(plain, text), "meta": text})
-        write_atomic(path, tensors_to_bytes(plain, {"format": "pt", "aplysia": head}), keep=self.path / PREVIOUS)
+        write_atomic(path, _packed(path, "checkpoint", tensors, meta), keep=self.path / PREVIOUS)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors, on the CPU, and the meta data of the last checkpoint.
@@ -203,8 +203,21 @@ class RunFolder:
         return f"delete it and resume to go on from {PREVIOUS}{epoch}"
 
 
+def load_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors of a `model.safetensors`, on the CPU, and its notes; None where an older version wrote none.
+
+    Raises:
+        RunError: no such file, damage, or a newer format.
+    """
+    try:
+        return _unpacked(_read(path), "model")
+    except _Unusable as error:
+        fix = "update Aplysia" if "newer" in error.got else "restore the file, or train the run again"
+        raise RunError(str(path), expected=error.expected, got=error.got, fix=fix) from error
+
+
 class _Unusable(Exception):
-    """A checkpoint file that cannot be read, and why."""
+    """A file of tensors that cannot be read, and why."""
 
     def __init__(self, expected: str, got: str) -> None:
         self.expected, self.got = expected, got
@@ -212,21 +225,38 @@ class _Unusable(Exception):
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    data = _read(path)
+    tensors, meta = _unpacked(_read(path), "checkpoint")
+    if meta is None:
+        raise _Unusable("a checkpoint of Aplysia", "tensors without its notes")
+    return tensors, meta
+
+
+def _packed(path: Path, kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None) -> bytes:
+    plain = _plain(tensors)
+    if meta is None:
+        return tensors_to_bytes(plain, {"format": "pt"})
+    text = _json(path, dict(meta))
+    head = json.dumps({"format": FORMAT, "kind": kind, "digest": _digest(plain, text), "meta": text})
+    return tensors_to_bytes(plain, {"format": "pt", "aplysia": head})
+
+
+def _unpacked(data: bytes, kind: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         notes = json.loads(head.get("__metadata__", {}).get("aplysia", "null"))
         if notes is None:
-            raise _Unusable("a checkpoint of Aplysia", "tensors without its notes")
+            return tensors_from_bytes(data), None
         if notes["format"] > FORMAT:
             raise _Unusable(f"format {FORMAT} or older", f"format {notes['format']} of a newer Aplysia")
+        if (found := notes.get("kind", "checkpoint")) != kind:
+            raise _Unusable(f"a {kind} of Aplysia", f"a {found}")
         tensors = tensors_from_bytes(data)
         if notes["digest"] != _digest(tensors, notes["meta"]):
-            raise _Unusable("a whole checkpoint", "one whose bytes have changed since they were written")
+            raise _Unusable(f"a whole {kind}", "one whose bytes have changed since they were written")
         return tensors, json.loads(notes["meta"])
     # Damage to the head comes up as any of these: one letter of a key is enough.
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise _Unusable("a whole checkpoint", f"a damaged or truncated one of {len(data)} bytes") from error
+        raise _Unusable(f"a whole {kind}", f"a damaged or truncated one of {len(data)} bytes") from error
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

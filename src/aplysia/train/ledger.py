@@ -33,6 +33,14 @@ from aplysia.train.learner import Learner
 from aplysia.types import Claim, Held
 
 VERSION = 1
+# What `properties` says, in words.
+PROPERTIES = {
+    "transport": "weight transport",
+    "second_phase": "second phase",
+    "update_locking": "update locking",
+    "signed_feedback": "signed feedback",
+    "memory_grows_with_steps": "memory grows with T",
+}
 
 
 def step_activity(learner: Learner, x: Input, target: Tensor, *, input_real: bool) -> Activity:

@@ -24,6 +24,7 @@ from aplysia.ops.backend import compiler_problem, kernels
 from aplysia.plugins import name_of
 from aplysia.rng import generator
 from aplysia.train.alignment import measure
+from aplysia.train.card import write_card
 from aplysia.train.codec import encode
 from aplysia.train.folder import RunFolder, flatten, unflatten
 from aplysia.train.health import check_finite, silent_layers
@@ -35,6 +36,7 @@ from aplysia.train.recipe import AXES, Recipe
 from aplysia.train.trainer import Hooks, Position, Tally, Trainer, evaluate
 from aplysia.train.weights import load_weights
 from aplysia.types import Cost
+from aplysia.version import __version__
 
 # One object per measurement, see `aplysia.train.alignment`.
 ALIGNMENT = "alignment.jsonl"
@@ -115,12 +117,18 @@ class Run:
             if (endless := trainer.learner.temporal.endless()) is not None:
                 far = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed, scheme=endless)
                 tested |= {"limit_accuracy": far["accuracy"], "limit_loss": far["loss"]}
-        self.folder.save_model(dict(trainer.learner.net.state_dict()))
+        self.folder.save_model(dict(trainer.learner.net.state_dict()), self._notes(trainer))
         self.summary = self._summary(trainer, tested, last)
         self.folder.write_json("ledger.json", self.ledger(trainer))
         self.folder.write_json("run.json", facts | {"compiled_kernels": compiled, "finished": now()})
         self.folder.write_json("summary.json", self.summary)
+        write_card(self.folder.path)
         return self.summary
+
+    def _notes(self, trainer: Trainer) -> dict[str, Any]:
+        """What makes a net that runs of its weights: `aplysia.load` reads it."""
+        shape = list(trainer.learner.net.input_shape)
+        return {"recipe": encode(self.recipe, AXES), "shape": shape, "version": __version__, **trainer.train.scaling}
 
     def restored(self) -> Trainer:
         """The trainer as the last checkpoint left it."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from aplysia.errors import RunError
 from aplysia.nets.net import Net
-
-MODEL = "model.safetensors"
+from aplysia.train.folder import MODEL
 
 
 def load_weights(net: Net, path: Path) -> None:
@@ -32,6 +32,15 @@ def load_weights(net: Net, path: Path) -> None:
             got="no such file" if not file.exists() else str(problem).splitlines()[0],
             fix="set weights to the folder of a run that is finished, or to none",
         ) from problem
+    fill(net, tensors, file)
+
+
+def fill(net: Net, tensors: dict[str, Tensor], file: Path) -> None:
+    """Put tensors into a net.
+
+    Raises:
+        RunError: they are not those of such a net.
+    """
     own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if own != given:
