@@ -301,6 +301,28 @@ def card(
     typer.echo(f"{write_card(run)} written" if write else text(run), nl=write)
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run, or its model.safetensors.")],
+    nir: Annotated[Path, typer.Option("--nir", metavar="FILE", help="File of NIR to write.")],
+    reader: Annotated[
+        str,
+        typer.Option(
+            "--for", metavar="LIBRARY", help="snntorch, spikingjelly or norse; NIR's own equations unless said."
+        ),
+    ] = "nir",
+    dt: Annotated[float | None, typer.Option(help="Seconds per step; the library's usual ones unless said.")] = None,
+    per_window: Annotated[
+        int, typer.Option("--steps-per-window", metavar="N", help="Of a first-spike net, which NIR can only step.")
+    ] = 64,
+    data: DataFolder = None,
+) -> None:
+    """Write a run's net as NIR, read it again, and print what was measured."""
+    from aplysia.exchange import export_command
+
+    export_command.export(export_command.Request(run, nir, reader, dt, per_window, data))
+
+
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
     from aplysia.recipes import find
     from aplysia.train.codec import override

@@ -106,10 +106,19 @@ def to_nir(
         raise RunError(
             "NIR",
             expected=f"a net of leaky integrate-and-fire layers as {_means(reader)} can say it",
-            got="; ".join(reasons),
+            got=grouped(reasons),
             fix="change these in the recipe and train again" if reader.name == "nir" else _other(net, dt),
         )
     return _Writer(nir, reader, dt).graph(fold(net), steps, dict(about or {}))
+
+
+def grouped(reasons: list[str]) -> str:
+    """Reasons `layer: why`, each told once with all its layers."""
+    by_reason: dict[str, list[str]] = {}
+    for reason in reasons:
+        name, _, why = reason.rpartition(": ")
+        by_reason.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {why}" if any(names) else why for why, names in by_reason.items())
 
 
 def write(path: Path, graph: Any) -> None:
