@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Reading:
         self.pools: list[Pool] = []
         self.pooled: tuple[int, ...] = ()
         self.factor = 1
+        # Behind a layer that cannot be read nothing is known of shapes.
+        self.lost = False
 
     def net(self) -> Net:
         """The net.
@@ -58,8 +61,10 @@ class Reading:
             Refused: with all reasons.
         """
         todo = self._chain()
-        self._forward(_shape(todo.pop(0)[1].input_type["input"]))
-        while todo:
+        shape = tuple(int(n) for n in np.asarray(todo.pop(0)[1].input_type["input"]).reshape(-1))
+        # A sample is a vector or an image: one axis more is the batch's, which some writers leave there.
+        self._forward(shape[1:] if len(shape) in (2, 4) else shape)
+        while todo and not self.lost:
             name, node = todo.pop(0)
             kind = type(node).__name__
             if kind in _POOLS:
@@ -138,35 +143,43 @@ class Reading:
         return float(bounds.min()) >= 0.0 and float(bounds.max()) < gain
 
     def _layer(self, name: str, node: Any, behind: Named | None) -> None:
-        weight = as_array(node.weight)
+        weight, said = as_array(node.weight), self.own.get(name, {})
         if weight.dtype not in (np.float32, np.float64):
             weight = weight.astype(np.float32)
-        said = self.own.get(name, {})
         bias = None if getattr(node, "bias", None) is None else as_array(node.bias).astype(weight.dtype)
         if said.get("bias") is False and bias is not None and not bias.any():
             bias = None  # a Conv2d of NIR always has one
-        geometry: Any = Dense()
-        reasons: list[str] = []
-        if type(node).__name__ == "Conv2d":
-            geometry = _convolution(node, weight.shape, self.pooled)
-        elif weight.ndim != 2:
-            reasons = [f"weights of {weight.ndim} axes"]
-        neuron: Any = Integrator()
-        if behind is not None:
-            neuron = self.neurons.read(behind[1], said, weight.dtype.type)
-        reasons += [part for part in (geometry, neuron) if isinstance(part, list) for part in part]
-        given, pools, factor = self.given, tuple(self.pools), self.factor
-        self._forward(_shape(node.output_type["output"]))
-        if not reasons:
+        neuron = Integrator() if behind is None else self.neurons.read(behind[1], said, weight.dtype.type)
+        if isinstance(neuron, list):
+            assert behind is not None
+            self.reasons += [f"{behind[0]}: {why}" for why in neuron]
+            neuron = Integrator()  # in its place, so that what stands behind is looked at too
+        geometry = self._geometry(node, weight.shape)
+        if not isinstance(geometry, list):
+            title, pools = name.replace(".", "_"), tuple(self.pools)
             try:
-                title = name.replace(".", "_")
-                layer = Layer(title, geometry, given, weight.shape, neuron, pools=pools, bias=bias is not None)
+                layer = Layer(title, geometry, self.given, weight.shape, neuron, pools=pools, bias=bias is not None)
             except AplysiaError as problem:
-                reasons = [problem.got]
+                geometry = [problem.got]
             else:
-                tensor = torch.from_numpy(np.array(weight if factor == 1 else weight * weight.dtype.type(factor)))
-                self.layers.append((layer, tensor, None if bias is None else torch.from_numpy(np.array(bias))))
-        self.reasons += [f"{behind[0] if behind and why in (neuron or []) else name}: {why}" for why in reasons]
+                scaled = weight if self.factor == 1 else weight * weight.dtype.type(self.factor)
+                tensors = [None if x is None else torch.from_numpy(np.array(x)) for x in (scaled, bias)]
+                assert tensors[0] is not None
+                self.layers.append((layer, tensors[0], tensors[1]))
+                self._forward(layer.output_shape)
+                return
+        self.reasons += [f"{name}: {why}" for why in geometry]
+        self.lost = True
+
+    def _geometry(self, node: Any, weight: tuple[int, ...]) -> Conv2d | Dense | list[str]:
+        """How the weights meet what comes, or why they cannot."""
+        if type(node).__name__ == "Conv2d":
+            made, inputs = _convolution(node, weight, self.pooled), math.prod(self.pooled[:1])
+        else:
+            made, inputs = [f"weights of {len(weight)} axes"] if len(weight) != 2 else Dense(), math.prod(self.pooled)
+        if not isinstance(made, list) and inputs != weight[1]:
+            return [f"weights of {weight[1]} inputs behind a shape of {self.pooled}"]
+        return made
 
     def _joined(self) -> Net:
         net = Net(layer for layer, _, _ in self.layers)
@@ -203,7 +216,3 @@ def _convolution(node: Any, weight: tuple[int, ...], given: tuple[int, ...]) -> 
 def _pair(value: Any) -> tuple[int, int]:
     array = as_array(value).reshape(-1)
     return int(array[0]), int(array[-1])
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(int(n) for n in np.asarray(value).reshape(-1))

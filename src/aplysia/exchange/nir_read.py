@@ -12,6 +12,7 @@ NIR says nothing of the first membrane (0 here), of T, of dt, or of the writer's
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,9 @@ def _graph(source: Any) -> tuple[Any, str]:
         return source, "NIR graph"
     path = Path(source)
     try:
-        graph = nir.read(str(path))
+        # Shapes are worked out here: some writers leave the batch's axis in Input, which the package's own check refuses.
+        unchecked = {"type_check": False} if "type_check" in inspect.signature(nir.read).parameters else {}
+        graph = nir.read(str(path), **unchecked)
     # A damaged file comes up as any of these, from HDF5 and from the checks of types alike.
     except (OSError, KeyError, ValueError, TypeError, AssertionError, AttributeError, RuntimeError) as problem:
         there = path.exists()

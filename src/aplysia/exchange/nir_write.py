@@ -116,7 +116,7 @@ def grouped(reasons: list[str]) -> str:
     """Reasons `layer: why`, each told once with all its layers."""
     by_reason: dict[str, list[str]] = {}
     for reason in reasons:
-        name, _, why = reason.rpartition(": ")
+        name, _, why = reason.partition(": ") if ": " in reason else ("", "", reason)
         by_reason.setdefault(why, []).append(name)
     return "; ".join(f"{', '.join(names)}: {why}" if any(names) else why for why, names in by_reason.items())
 
