@@ -29,8 +29,9 @@ With R = 1 the membrane is (1 − λ)·u, and so θ and ρ become (1 − λ)·θ
 What libraries make of that, measured by `tests/exchange` with the versions of `constraints.txt`:
 
     snnTorch 1.0       reads with dt = 1e-4, always. λ, R and the strict threshold are taken rightly. v_reset is ignored (0). IF
-                       is read as a neuron of leak 0.9 with a soft reset: `SnnTorch` writes a LIF with τ = 2⁴⁰·dt instead.
-                       Writes its own λ and θ rightly but says nothing of the reset, by default a soft one a step later.
+                       is refused unless R = 1, and then read as a neuron of leak 0.9 in a graph that cannot be run:
+                       `SnnTorch` writes a LIF with τ = 2⁴⁰·dt instead. Its writer has λ and θ right but says nothing of the
+                       reset, by default a soft one a step later.
     SpikingJelly 2.0   reads with a dt of choice. Fires on v ≥ v_threshold: `SpikingJelly` writes θ, not θ⁻. Starts at v_reset,
                        so that must be 0. λ = 0 is refused there. Its writer means ≥ as well.
     Norse 1.1          reads with a dt of choice. R is ignored (1): `Norse` writes R = 1 and scales θ. v_reset is ignored (0).
