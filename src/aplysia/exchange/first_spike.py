@@ -8,9 +8,9 @@ A window has M steps of dt = T/M. Spikes are impulses of one step, and a layer i
 
     synapse ── I ── IF        I counts spikes, S = Σ w·m; the IF sums dt·S up, which is V. It fires at most once: v_reset = −2³⁰
        └── Scale ½ ──┘        −½ of a spike's first step: a spike counts from the middle of its step on
-    LIF "open"                fires by itself at the first step of the window, once (its leak potential is above its threshold,
-                              R = 0 makes it deaf); its spike starts a ramp of (ϑ − b)/T in I, against which the threshold is
-                              fixed, and lifts the membrane by a bound on all V, before which no unit can reach the threshold
+    LIF "open"                fires by itself as the window starts, once (its leak potential is above its threshold, R = 0 makes
+                              it deaf); its spike starts a ramp of (ϑ − b)/T in I, against which the threshold is fixed, and
+                              lifts the membrane by a bound on all V, before which no unit can reach the threshold
     LIF "close"               likewise behind the last step, and presses the membrane down for good
 
 A maximum pool is a sum and an IF that fires once. The readout is two I in a row; its potential is the output at the last step.
@@ -80,10 +80,11 @@ class Grid:
         return out.scatter_(0, step, (earliness > 0).to(earliness.dtype).unsqueeze(0))
 
     def earliness(self, spikes: Tensor, window: int) -> Tensor:
-        """Earliness `[B, …]` of impulses `[steps, B, …]`, each counted from the middle of its step."""
+        """Earliness `[B, …]` of impulses `[steps, B, …]`, each counted from the middle of its step, at most T."""
         steps = torch.arange(self.steps, dtype=spikes.dtype).view(-1, *[1] * (spikes.ndim - 1))
         when = (spikes * (steps + 0.5)).sum(0) * self.dt
-        return torch.where(spikes.sum(0) > 0, (window + 1) * self.window - when, torch.zeros_like(when))
+        early = ((window + 1) * self.window - when).clamp(max=self.window)
+        return torch.where(spikes.sum(0) > 0, early, torch.zeros_like(when))
 
 
 def refused(net: Net) -> list[str]:
@@ -250,14 +251,15 @@ class _Writer:
         top = float(weight.clamp(min=0.0).sum(1).max()) * grid.window
         above = top + abs(start).max() + 1.0
         below = grid.windows * (top + abs(slope).max() * grid.window) + above
-        opens = self._clock(f"{name}_open", place * grid.per_window, shape, name)
+        # One step early, when the last input has come: whatever is above the threshold then fires, as it must.
+        opens = self._clock(f"{name}_open", place * grid.per_window - 1, shape, name)
         closes = self._clock(f"{name}_close", (place + 1) * grid.per_window, shape, name)
         ramp = self._scale(f"{name}_slope", slope, opens)
         count = self._add(f"{name}_count", self.nir.I(np.full(shape, 1.0 / grid.dt)), name, ramp)
         into = [
             count,
             self._scale(f"{name}_half", np.full(shape, -0.5), name),
-            self._scale(f"{name}_lift", np.full(shape, above / grid.dt), opens),
+            self._scale(f"{name}_lift", above / grid.dt - slope, opens),
             self._scale(f"{name}_press", np.full(shape, -below / grid.dt), closes),
         ]
         self.last = self._add(f"{name}_neuron", self._if(start + above, 1.0), *into)
