@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -71,6 +72,20 @@ def test_the_commands_of_the_readme_are_accepted(tmp_path: Path, command: str) -
     assert re.search(r"error: .*(data set|download|fetch)", done.stderr), done.stderr
 
 
+def test_the_page_on_exchange_runs_from_its_top_to_its_end(tmp_path: Path) -> None:
+    for package in ("nir", "snntorch"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed (extras 'nir' and 'peers')")
+    for command in commands("docs/exchange.md"):
+        said = run(command, tmp_path)
+        if "export" in command:
+            assert "weights equal bit for bit" in said
+    page = "\n".join(blocks("docs/exchange.md", "python"))
+    (tmp_path / "page.py").write_text(page)
+    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_document_names_a_file_that_is_not_there() -> None:
     for document in (
         "README.md",
@@ -82,6 +97,7 @@ def test_no_document_names_a_file_that_is_not_there() -> None:
         "docs/results.md",
         "docs/tuning.md",
         "docs/report.md",
+        "docs/exchange.md",
     ):
         text = (ROOT / document).read_text()
         for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):

@@ -34,7 +34,9 @@ from aplysia.exchange.conventions import DIALECTS
 from aplysia.exchange.fold import fold
 from aplysia.exchange.nir_write import to_nir, write
 from aplysia.nets.net import Net
-from aplysia.ops.scan import SoftReset
+from aplysia.neurons.integrator import Integrator
+from aplysia.neurons.lif import LIF
+from aplysia.ops.scan import HardReset, SoftReset
 from aplysia.train.load import Loaded
 from aplysia.types import Held
 
@@ -157,6 +159,53 @@ def test_a_threshold_is_strict_but_in_spikingjelly(library: str, tmp_path: Path)
     assert differing(net, want, seen) > 0
     _, seen = there("spikingjelly", net, x, tmp_path)
     assert differing(net, want, seen) == 0
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_none_reads_a_readout_that_remembers(library: str, tmp_path: Path) -> None:
+    net = lif_net("F40-F10", readout=Integrator(leak=0.5))
+    write(tmp_path / "net.nir", to_nir(net, dt=DIALECTS[library].dt))
+    x = bits(net)
+    with torch.no_grad():
+        want = net(x).outs
+    alive(net, want)
+    if library != "norse":
+        with pytest.raises(ValueError, match="Unknown node type"):
+            read_by(library, tmp_path / "net.nir", x, [], dt=DIALECTS[library].dt)
+        return
+    outs, _ = read_by(library, tmp_path / "net.nir", x, [], dt=DIALECTS[library].dt)  # drops it
+    assert outs.shape != want[-1].shape or not torch.allclose(outs, want[-1], atol=1e-2)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_none_reads_a_reset_to_another_value_as_we_do(library: str, tmp_path: Path) -> None:
+    neuron = LIF(leak=0.5, threshold=0.3, reset=HardReset(value=-0.4))
+    net = aplysia.build("F40-F10", (1, 8, 8), neuron=neuron).requires_grad_(False)
+    x = bits(net)
+    want = net(x).outs
+    alive(net, want)
+    plain = to_nir(net, dt=DIALECTS[library].dt)
+    if library == "norse":
+        plain.nodes["dense1_neuron"].r /= 2  # R = 1, as it takes it
+        plain.nodes["dense1_neuron"].v_threshold /= 2
+        plain.nodes["dense1_neuron"].v_reset /= 2
+    write(tmp_path / "net.nir", plain)
+    if library == "spikingjelly":
+        with pytest.raises(ValueError, match="v_leak must equal v_reset"):
+            read_by(library, tmp_path / "net.nir", x, [], dt=1e-4)
+        return
+    _, seen = read_by(library, tmp_path / "net.nir", x, ["dense1_neuron"], dt=DIALECTS[library].dt)
+    assert differing(net, want, seen) > 0
+    at_zero = lif_net("F40-F10")
+    at_zero.load_state_dict(net.state_dict())
+    assert differing(at_zero, at_zero(x).outs, seen) == 0
+
+
+def test_spikingjelly_refuses_a_neuron_without_memory(tmp_path: Path) -> None:
+    net = lif_net("F40-F10", leak=0.0)
+    write(tmp_path / "net.nir", to_nir(net))
+    with pytest.raises(ValueError, match="greater than 1"):
+        read_by("spikingjelly", tmp_path / "net.nir", bits(net), [], dt=1e-4)
 
 
 # ── nets built there ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -121,8 +121,13 @@ def grouped(reasons: list[str]) -> str:
     return "; ".join(f"{', '.join(names)}: {why}" if any(names) else why for why, names in by_reason.items())
 
 
-def write(path: Path, graph: Any) -> None:
-    """Write a graph whole or not at all."""
+def write(path: Path | str, graph: Any) -> None:
+    """Write a graph whole or not at all.
+
+    Raises:
+        RunError: the place cannot be written, or the package is missing.
+    """
+    path = Path(path)
     nir, temporary = nir_package(), path.with_name(f".{path.name}.tmp")
     try:
         nir.write(str(temporary), graph)
