@@ -94,15 +94,17 @@ def load(path: Path | str) -> Loaded:
         )
     tensors, notes = load_model(file)
     whole = notes if notes and "recipe" in notes else None
+    written = whole["recipe"] if whole else _beside(file)
     try:
-        recipe = decode(Recipe, whole["recipe"] if whole else _beside(file), AXES)
+        recipe = decode(Recipe, written, AXES)
         net = recipe.build_net(empty_bundle(recipe, _shape(whole)))
     except AplysiaError as problem:
         raise RunError(
             str(path),
             expected="a run whose recipe this version reads",
-            got=str(problem).rstrip("."),
-            fix=f"use the version that wrote it ({whole['version']})" if whole else "use the version that wrote it",
+            got=f"{problem.got} at {problem.where}",
+            fix="put files that it names back, or use the version that wrote it"
+            + (f" ({whole['version']})" if whole else ""),
         ) from problem
     fill(net, tensors, file)
     net.eval()
