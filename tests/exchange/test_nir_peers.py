@@ -136,6 +136,15 @@ def test_snntorch_reads_if_as_another_neuron(tmp_path: Path) -> None:
             module(bits(net)[0])
 
 
+def test_snntorch_has_a_step_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "net.nir", to_nir(lif_net("F40-F10", leak=0.5), dt=1e-3))
+    with quiet():
+        from snntorch.import_nir import import_from_nir
+
+        module = import_from_nir(nir.read(str(tmp_path / "net.nir")))
+    torch.testing.assert_close(module.dense1_neuron.beta, torch.full((40,), 0.95))  # type: ignore[arg-type]
+
+
 def test_norse_ignores_the_scale_of_the_input_and_drops_average_pools(tmp_path: Path) -> None:
     net = lif_net("F40-F30-F10", leak=0.9)
     differ, want = plain_file("norse", net, bits(net), tmp_path)
