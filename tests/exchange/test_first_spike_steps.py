@@ -11,7 +11,8 @@ from torch import Tensor
 
 import aplysia
 from aplysia.errors import RunError
-from aplysia.exchange.first_spike import Grid, compare, to_nir
+from aplysia.exchange.first_spike import to_nir
+from aplysia.exchange.first_spike_steps import Grid, compare
 from aplysia.exchange.nir_write import to_nir as stepped
 from aplysia.exchange.nir_write import write
 from aplysia.exchange.stepper import Stepper

@@ -12,6 +12,7 @@ from aplysia.data.root import data_root
 from aplysia.errors import DataError, RunError
 from aplysia.exchange import first_spike
 from aplysia.exchange.conventions import AbstractDialect, dialect
+from aplysia.exchange.first_spike_steps import compare
 from aplysia.exchange.fold import fold
 from aplysia.exchange.nir_read import from_nir
 from aplysia.exchange.nir_write import to_nir, write
@@ -127,7 +128,7 @@ def _first_spike(request: Request, reader: AbstractDialect, loaded: Loaded) -> N
     write(request.nir, graph)
     samples = _samples(loaded, request.data)
     assert isinstance(samples.x, Tensor)
-    rows, exact, stepped = first_spike.compare(net, graph, grid, samples.x[0])
+    rows, exact, stepped = compare(net, graph, grid, samples.x[0])
     steps = f"{grid.per_window} steps of {grid.dt:g} in a window of {grid.window:g}"
     print(f"{request.nir}: stepwise equivalent of {recipe.net}, {steps}")
     print(f"a sample takes {grid.steps} steps; what is lost is time: a spike is known to its step")

@@ -16,28 +16,25 @@ A window has M steps of dt = T/M. Spikes are impulses of one step, and a layer i
 A maximum pool is a sum and an IF that fires once. The readout is two I in a row; its potential is the output at the last step.
 
 What is lost is time: a spike is known to its step, so an earliness is off by up to dt/2 where the inputs are exact, and errors
-of layers add up, weighted. Errors fall as 1/M; `compare` measures them. In single precision the bound on V costs some digits
-more, and a unit that fires at the very edge of its window may do so in one of the two alone.
+of layers add up, weighted. They fall as 1/M; `aplysia.exchange.first_spike_steps` measures them. In single precision the bound
+on V costs some digits more, and a unit that fires at the very edge of its window may do so in one of the two alone.
 None of snnTorch, SpikingJelly and Norse reads I and Scale: such a file is for tools that read NIR's equations.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from aplysia.errors import RunError
+from aplysia.exchange.first_spike_steps import Grid
 from aplysia.exchange.fold import fold
 from aplysia.exchange.nir_write import FORMAT, grouped
 from aplysia.exchange.package import nir_package
-from aplysia.exchange.stepper import Stepper
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.nets.pool import MaxPool
@@ -46,45 +43,6 @@ from aplysia.neurons.windowed import Windowed
 from aplysia.ops.geometry import Conv2d, Dense
 
 _NEVER = -(2.0**30)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Windows cut into steps.
-
-    Attributes:
-        window: T.
-        per_window: M.
-        windows: how many a sample takes, that of the input counted in.
-    """
-
-    window: float
-    per_window: int
-    windows: int
-
-    @property
-    def dt(self) -> float:
-        """T/M, in the unit of T."""
-        return self.window / self.per_window
-
-    @property
-    def steps(self) -> int:
-        """Of a sample."""
-        return self.windows * self.per_window
-
-    def spikes(self, earliness: Tensor, window: int = 0) -> Tensor:
-        """Impulses `[steps, B, …]` of earliness `[B, …]` in a window; those of 0 stay away."""
-        place = ((self.window - earliness) / self.dt).floor().clamp(0, self.per_window - 1).to(torch.int64)
-        out = torch.zeros(self.steps, *earliness.shape, dtype=earliness.dtype)
-        step = (place + window * self.per_window).unsqueeze(0)
-        return out.scatter_(0, step, (earliness > 0).to(earliness.dtype).unsqueeze(0))
-
-    def earliness(self, spikes: Tensor, window: int) -> Tensor:
-        """Earliness `[B, …]` of impulses `[steps, B, …]`, each counted from the middle of its step, at most T."""
-        steps = torch.arange(self.steps, dtype=spikes.dtype).view(-1, *[1] * (spikes.ndim - 1))
-        when = (spikes * (steps + 0.5)).sum(0) * self.dt
-        early = ((window + 1) * self.window - when).clamp(max=self.window)
-        return torch.where(spikes.sum(0) > 0, early, torch.zeros_like(when))
 
 
 def refused(net: Net) -> list[str]:
@@ -128,52 +86,6 @@ def to_nir(net: Net, per_window: int = 64) -> tuple[Any, Grid]:
             fix="change these in the recipe and train again",
         )
     return _Writer(nir, fold(net), per_window).graph()
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """How far the steps are from the closed form, on some samples.
-
-    Attributes:
-        layer: its name.
-        mean, largest: of abs(x_steps − x) over units that fire in both; of potentials for a readout, in their own unit.
-        changed: share of units that fire in one and not in the other.
-    """
-
-    layer: str
-    mean: float
-    largest: float
-    changed: float
-
-
-def compare(net: Net, graph: Any, grid: Grid, earliness: Tensor) -> tuple[list[Deviation], Tensor, Tensor]:
-    """Run both on the same samples.
-
-    Args:
-        net: the first-spike net.
-        graph, grid: what `to_nir` gave.
-        earliness: `[B, …]` of the inputs.
-
-    Returns:
-        a row for each layer, and the outputs `[B, C]` of the closed form and of the steps.
-    """
-    with torch.no_grad():
-        exact = net(earliness.unsqueeze(0)).outs
-    names = [layer.name if layer.neuron.spiking else "output" for layer in net.all]
-    watch = [f"{name}_neuron" if name != "output" else name for name in names]
-    seen = Stepper(graph, grid.dt).run(grid.spikes(earliness), [w for w in watch if w != "output"])
-    rows: list[Deviation] = []
-    stepped = torch.empty(0)
-    for place, (layer, name, want) in enumerate(zip(net.all, watch, exact, strict=True), start=1):
-        want = want[0].to(seen[name].dtype)
-        stepped = grid.earliness(seen[name], place) if layer.neuron.spiking else seen[name][-1]
-        both = (want > 0) & (stepped > 0) if layer.neuron.spiking else torch.ones_like(want, dtype=torch.bool)
-        apart = (stepped - want).abs()[both]
-        changed = ((want > 0) != (stepped > 0)).double().mean() if layer.neuron.spiking else torch.zeros(())
-        some = apart.numel() > 0
-        mean, largest = (float(apart.mean()), float(apart.max())) if some else (math.nan, math.nan)
-        rows.append(Deviation(layer.name, mean, largest, float(changed)))
-    return rows, exact[-1][0], stepped
 
 
 class _Writer:
