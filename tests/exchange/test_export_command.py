@@ -82,6 +82,18 @@ def test_a_first_spike_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not (tmp_path / "b.nir").exists()
 
 
+def test_an_average_of_nine_as_a_sum_rounds_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path / "run", epochs=1, net="8C3-A3-F10")
+    capsys.readouterr()
+    export(Request(tmp_path / "run", tmp_path / "a.nir"))
+    assert "weights equal bit for bit" in capsys.readouterr().out
+    export(Request(tmp_path / "run", tmp_path / "b.nir", reader="norse"))
+    said = capsys.readouterr().out
+    assert re.search(r"weights equal but for rounding, [\d.]+e-0[78] of their value", said)
+    here, there = re.findall(r"accuracy ([\d.]+)% in the run's net, ([\d.]+)% from the file", said)[0]
+    assert here == there
+
+
 def test_what_cannot_be_said_is_refused_before_anything_is_written(
     stepped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
