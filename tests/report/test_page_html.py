@@ -12,6 +12,7 @@ from page_parts import PRICES, ledger, make_run, make_runs
 
 from aplysia.report.page import html
 from aplysia.report.page_command import Request, report
+from aplysia.report.page_costs import Energy, Joules
 from aplysia.report.page_rows import collect
 
 EVIL = '<script>window.hurt=1</script><img src=x onerror="window.hurt=1">'
@@ -43,7 +44,10 @@ def test_sections_stand_only_where_something_is_known(tmp_path):
     for title in ("Comparison", "Learning curves", "Spike rates", "Provenance"):
         assert f"<h2>{title}</h2>" in bare
     assert "against energy" not in full
-    assert "against energy" in html(collect([tmp_path / "full"], energy=PRICES))
+    # A figure stands only where rows differ.
+    assert "against energy" not in html(collect([tmp_path / "full"], energy=PRICES))
+    by_size = Energy("a chip", "made up", lambda found: Joules(1.0 * found["step"][2]["macs"], 0.5, 9e3))
+    assert "against energy" in html(collect([tmp_path / "full"], energy=by_size))
 
 
 @pytest.fixture(scope="module")
