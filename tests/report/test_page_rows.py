@@ -13,8 +13,8 @@ from page_parts import PRICES, entry, ledger, make_run, make_runs, write
 
 from aplysia.errors import RecipeError, RunError
 from aplysia.report.page_command import Request, report
-from aplysia.report.page_costs import Joules, costs
-from aplysia.report.page_figures import front, panels, styles
+from aplysia.report.page_costs import Energy, Joules, costs
+from aplysia.report.page_figures import front, panels, styles, tradeoffs
 from aplysia.report.page_rows import Page, PageRow, collect
 from aplysia.report.page_runs import Thin
 from aplysia.report.page_svg import Scale, cut, shortened, spread
@@ -285,3 +285,17 @@ def test_scales_and_labels():
         "…Φ=10 ρ=1 %",
         "BP",
     ]
+
+
+def test_a_lower_bound_takes_no_part_in_the_front(tmp_path):
+    def drawn(bound: bool) -> str:
+        prices = Energy("a chip", "made up", lambda found: Joules(1.0 * found["step"][2]["macs"], 1.0, 9e3, bound))
+        return next(f for f in tradeoffs(collect([tmp_path], energy=prices).rows) if "energy" in f.title).drawings[0]
+
+    make_runs(tmp_path)
+    firm, loose = drawn(False), drawn(True)
+    assert ' front"' in firm
+    assert "›" not in firm
+    assert ' front"' not in loose
+    assert loose.count("›") == 3
+    assert "pJ: ≥ " in loose

@@ -67,7 +67,8 @@ def _sections(page: Page) -> list[str]:
             "Accuracy against cost",
             page_figures.tradeoffs(rows),
             "Means, with 95 % intervals as thin lines, cut off where they run far past all means. The dashed line is the "
-            "Pareto front of the means: no row beats those on it in both; neighbours may still differ by chance.",
+            "Pareto front of the means: no row beats those on it in both; neighbours may still differ by chance. "
+            "› marks a cost that is only a lower bound: it ranks nothing, and the front leaves it out.",
         ),
         _figures(
             "Learning curves",

@@ -36,12 +36,14 @@ class Cost:
         value: of a row; None: not known.
         told: the value in words.
         ends: low and high where the value has a range.
+        bound: whether the value is only a lower bound, which ranks nothing.
     """
 
     title: str
     value: Callable[[PageRow], float | None]
     told: Callable[[float], str]
     ends: Callable[[PageRow], tuple[float, float] | None] = lambda row: None
+    bound: Callable[[PageRow], bool] = lambda row: False
 
 
 COSTS = (
@@ -51,9 +53,20 @@ COSTS = (
         lambda row: row.energy and row.energy.value,
         compact,
         lambda row: row.energy and (row.energy.low, row.energy.high),
+        lambda row: row.energy is not None and row.energy.bound,
     ),
-    Cost("memory for learning, bytes", lambda row: row.memory.total if row.memory else None, compact),
-    Cost("operations of a trained sample", lambda row: row.operations.total if row.operations else None, compact),
+    Cost(
+        "memory for learning, bytes",
+        lambda row: row.memory.total if row.memory else None,
+        compact,
+        bound=lambda row: row.memory is not None and row.memory.bound,
+    ),
+    Cost(
+        "operations of a trained sample",
+        lambda row: row.operations.total if row.operations else None,
+        compact,
+        bound=lambda row: row.operations is not None and row.operations.bound,
+    ),
 )
 
 
@@ -152,12 +165,14 @@ def _tradeoff(rows: Sequence[PageRow], known: Sequence[tuple[int, float]], cost:
     body.append(draw.text((left + right) / 2, height - 8, cost.title, anchor="middle", kind="label"))
     body.append(draw.text(0, 12, "test accuracy, %", kind="label"))
     at = [(left + 18 if log and value == 0 else x(value), y(rows[i].accuracy.mean)) for i, value in known]
-    best = front([(value, rows[i].accuracy.mean) for i, value in known])
+    firm = [k for k, (i, _) in enumerate(known) if not cost.bound(rows[i])]
+    best = [firm[k] for k in front([(known[k][1], rows[known[k][0]].accuracy.mean) for k in firm])]
     stairs: list[tuple[float, float]] = []
     for k in best:
         stairs += [(at[k][0], stairs[-1][1])] if stairs else []
         stairs.append(at[k])
-    body.append(draw.path([*stairs, (right, stairs[-1][1])], Style(None), "front"))
+    if stairs:
+        body.append(draw.path([*stairs, (right, stairs[-1][1])], Style(None), "front"))
     styled = styles(rows)
     for (i, _), (px, _) in zip(known, at, strict=True):
         e = rows[i].accuracy
@@ -165,10 +180,13 @@ def _tradeoff(rows: Sequence[PageRow], known: Sequence[tuple[int, float]], cost:
             low, high = (min(max(y(v), top), bottom) for v in (e.low, e.high))
             body.append(draw.line(px, low, px, high, f"{styled[i].name} whisker"))
     for (i, value), (px, py) in zip(known, at, strict=True):
-        tip = row_tip(rows[i], f"{cost.title}: {cost.told(value)}")
+        loose = cost.bound(rows[i])
+        tip = row_tip(rows[i], f"{cost.title}: {'≥ ' if loose else ''}{cost.told(value)}")
         if i in ends:
             tip += f", {cost.told(ends[i][0])} to {cost.told(ends[i][1])}"
             body.append(draw.line(x(ends[i][0]), py, x(ends[i][1]), py, f"{styled[i].name} whisker"))
+        if loose:
+            body.append(draw.text(px + 6, py + 4, "›", kind="tick"))
         body.append(draw.mark(px, py, styled[i], i, tip))
     body += _point_names(rows, known, at, best, (left, right, top, bottom), narrow)
     label = f"{cost.title} across, test accuracy in percent up; {len(known)} rows"
