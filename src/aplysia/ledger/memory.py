@@ -130,8 +130,9 @@ def _owned(net: Net, tensors: Mapping[str, Tensor]) -> list[Memory]:
 
 def _state(layer: Layer, batch: int) -> int | None:
     if isinstance(layer.neuron, AbstractStepped):
-        like = torch.empty(batch, *layer.output_shape, dtype=layer.weight.dtype, device="meta")
-        return sum(_bytes(tensor) for tensor in layer.neuron.init(like))
+        # One sample's, times B. Not on the meta device, whose first use loads a second's worth of modules.
+        like = torch.empty(1, *layer.output_shape, dtype=layer.weight.dtype)
+        return batch * sum(_bytes(tensor) for tensor in layer.neuron.init(like))
     return None if isinstance(layer.neuron, AbstractStream) else 0
 
 
