@@ -11,8 +11,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: $(VENV)/.package
 	@$(BIN)/aplysia demo
 
+# Two processes, a whole file to each: fixtures of a module are made once, and a test uses one thread of torch.
 test: $(VENV)/.tools lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff format --check .
