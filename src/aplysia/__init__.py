@@ -35,6 +35,8 @@ _NAMES = {
     "WinnerLoss": "aplysia.credit.loss",
     "Learner": "aplysia.train.learner",
     "Recipe": "aplysia.train.recipe",
+    "adopt": "aplysia.adoption.adopt",
+    "AbstractCall": "aplysia.adoption.call",
     "from_nir": "aplysia.exchange.nir_read",
     "load": "aplysia.train.load",
     "kernels": "aplysia.ops.backend",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -73,6 +73,7 @@ class AbstractSpatial(ABC):
         local: errors that hidden layers make for themselves; none unless said.
         tensors: what the rule owns; goes into checkpoints, never into the model's state.
         step: number of the optimiser step under way.
+        part: number of the batch within that step.
     """
 
     paper: ClassVar[Paper]
@@ -87,6 +88,7 @@ class AbstractSpatial(ABC):
     _attached: bool = field(init=False, repr=False, compare=False, default=False)
     seed: int = field(init=False, repr=False, compare=False, default=0)
     step: int = field(init=False, repr=False, compare=False, default=0)
+    part: int = field(init=False, repr=False, compare=False, default=0)
     _drawn: int = field(init=False, repr=False, compare=False, default=0)
 
     def attach(self, net: Net, *, seed: int) -> None:
@@ -113,14 +115,24 @@ class AbstractSpatial(ABC):
             self.tensors[name].requires_grad_()
         self._attached = True
 
-    def begin(self, step: int) -> None:
-        """A batch begins: the one of optimiser step `step`, counted from 0."""
-        self.step = step
+    def begin(self, step: int, part: int = 0) -> None:
+        """A batch begins: the one of optimiser step `step`, counted from 0.
+
+        Args:
+            step: of the optimiser.
+            part: number of the batch within the step, where gradients are gathered over several.
+        """
+        self.step, self.part = step, part
 
     @property
     def noise_source(self) -> NoiseSource | None:
         """The noise of the batch under way; None where there is none."""
-        return self.noise.source(self.seed, self.step)
+        source = self.noise.source(self.seed, self.step)
+        return source if source is None or self.part == 0 else replace(source, purpose=self.purpose(source.purpose))
+
+    def purpose(self, what: str) -> str:
+        """What numbers are drawn for in this batch: batches of one optimiser step draw others."""
+        return f"{what}, part {self.part}" if self.part else what
 
     @property
     def slopes(self) -> bool:

@@ -227,7 +227,7 @@ class Readouts(AbstractLocal):
         error = self.loss.error(answer, seen.target, seen.steps)[1].flatten(0, 1)
         owned = [tensors[name] for name in (layer.name, _FEEDBACK + layer.name) if name in tensors]
         learning = [tensor for tensor in owned if tensor.requires_grad]
-        update = error.t() @ drive if learning else None
+        update = (error.t() @ drive).to(readout.dtype) if learning else None
         for tensor in learning:
             assert update is not None
             own = torch.add(update, tensor, alpha=self.decay) if self.decay and seen.start == 0 else update

@@ -3,6 +3,7 @@
 dense           each of M inputs reaches N units
 convolution     input (c, y, x) reaches N/groups · r_H(y) · r_W(x) units, where r(y) is the number of output places i and
                 taps d of a kernel of k with i·stride + d − padding = y,   0 ≤ i < places,   0 ≤ d < k
+any other       the geometry's own adjoint of ones, through weights of one
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aplysia.nets.layer import Layer
-from aplysia.ops.geometry import Conv2d
+from aplysia.ops.geometry import Conv2d, Dense
 
 
 def _reached(size: int, places: int, kernel: int, stride: int, padding: int) -> list[int]:
@@ -29,8 +30,11 @@ def _reached(size: int, places: int, kernel: int, stride: int, padding: int) -> 
 def fan_out(layer: Layer) -> Tensor:
     """How many units each entry of the drive reaches, int64 in the shape of one sample's drive."""
     geometry, weight = layer.geometry, layer.weight.shape
-    if not isinstance(geometry, Conv2d):
+    if isinstance(geometry, Dense):
         return torch.full(layer.drive_shape, weight[0], dtype=torch.int64)
+    if not isinstance(geometry, Conv2d):
+        ones = torch.ones(1, *layer.current_shape, dtype=torch.float64), torch.ones(weight, dtype=torch.float64)
+        return geometry.error(*ones, torch.Size((1, *layer.drive_shape)))[0].round().to(torch.int64)
     _, height, width = layer.drive_shape
     rows, columns = (
         torch.tensor(_reached(size, places, weight[-1], geometry.stride, geometry.padding))

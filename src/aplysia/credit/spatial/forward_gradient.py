@@ -76,7 +76,8 @@ class ForwardGradient(AbstractSeeded):
         return self.feedback.tensors(net, net.classes, self.seed)
 
     def observe(self, net: Net, seen: Seen) -> None:
-        source = NoiseSource(Noise(alpha=1.0, law=self.law, antithetic=False), self.seed, self.step, "directions")
+        law = Noise(alpha=1.0, law=self.law, antithetic=False)
+        source = NoiseSource(law, self.seed, self.step, self.purpose("directions"))
         learns, directions, answers = self.feedback.learns(self.step), [], []
         if learns:
             for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):

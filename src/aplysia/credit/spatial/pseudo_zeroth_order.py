@@ -139,7 +139,7 @@ class PseudoZerothOrder(AbstractSeeded):
         sent = features(sent.flatten(0, 1)).unflatten(0, sent.shape[:2])
         answer = sent @ classifier.detach().t()
         error = seen.loss.error(answer, seen.target, seen.steps)[1]
-        update = error.flatten(0, 1).t() @ sent.flatten(0, 1)
+        update = (error.flatten(0, 1).t() @ sent.flatten(0, 1)).to(classifier.dtype)
         classifier.grad = update if classifier.grad is None else classifier.grad + update
         return answer, error, (error @ classifier.detach()).view_as(seen.outs[place])
 

@@ -234,7 +234,7 @@ class Coincidence(AbstractTemporal):
         n, kept = steps_of(x), [(p, p.grad) for p in net.parameters()]
         for parameter, _ in kept:
             parameter.grad = None
-        streams = Streams(self.engine, n, (spatial.seed, "streams", spatial.step))
+        streams = Streams(self.engine, n, (spatial.seed, spatial.purpose("streams"), spatial.step))
         self._set_ceilings(net, spatial, streams)
         won, spikes, states = None, None, None
         for part, start in self._parts(net, x, streams):

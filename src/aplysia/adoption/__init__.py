@@ -1,0 +1,1 @@
+"""A user's own model under our rules: `aplysia.adopt`."""

@@ -1,0 +1,1 @@
+"""Whose spiking modules are recognised: one file for each library."""
