@@ -18,7 +18,17 @@ from aplysia.data.remote import FileState
 from aplysia.errors import DataError
 
 NAMES = [
-    *("cifar10", "cifar100", "digits", "dvs_cifar10", "dvs_gesture", "emnist", "fashion_mnist", "image_folder"),
+    *(
+        "cifar10",
+        "cifar100",
+        "digits",
+        "dvs_cifar10",
+        "dvs_gesture",
+        "emnist",
+        "fashion_mnist",
+        "image_folder",
+        "image_shards",
+    ),
     *("kmnist", "mnist", "nmnist", "shd"),
 ]
 
@@ -45,7 +55,7 @@ def test_facts_are_stated(name):
         assert not Path(file.path).is_absolute()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("digits", "image_folder")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("digits", "image_folder", "image_shards")])
 def test_check_of_an_empty_root_says_missing(name, tmp_path):
     reports = datasets()[name]().check(tmp_path)
     assert reports

@@ -10,6 +10,7 @@ from aplysia.data.emnist import Emnist
 from aplysia.data.encode import AbstractEncoder, Direct, Poisson
 from aplysia.data.events_tonic import DvsCifar10, Shd
 from aplysia.data.image_folder import ImageFolder
+from aplysia.data.image_shards import ImageShards
 from aplysia.data.loader import Loader
 from aplysia.data.mnist import FashionMnist, Kmnist, Mnist
 from aplysia.data.nmnist import NMnist
@@ -37,6 +38,7 @@ __all__ = [
     "FileReport",
     "FileState",
     "ImageFolder",
+    "ImageShards",
     "Kmnist",
     "Loader",
     "Mnist",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,18 @@ _MANY = 1000  # files from which it is worth a word
 _LARGE = (
     128 * 128
 )  # pixels from which threads pay; for 32 × 32 they cost twice the time they save, in waiting for turns
+
+
+class Source(Protocol):
+    """What an image is decoded from: a path, or what reads like one (a member of a shard)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parent(self) -> Path: ...
+
+    def read_bytes(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ def load_images(
 
 
 def decode(
-    paths: tuple[Path, ...], *, channels: int, size: tuple[int, int] | None, resize: int | None = None
+    paths: Sequence[Source], *, channels: int, size: tuple[int, int] | None, resize: int | None = None
 ) -> np.ndarray:
     """uint8 `[N, C, H, W]` of image files, large ones by several threads.
 
@@ -116,7 +129,7 @@ def decode(
 
 
 def _decode(
-    path: Path, image_module: ModuleType, mode: str, size: tuple[int, int] | None, resize: int | None
+    path: Source, image_module: ModuleType, mode: str, size: tuple[int, int] | None, resize: int | None
 ) -> np.ndarray:
     """One image, uint8 `[H, W, C]`."""
     try:
@@ -141,5 +154,5 @@ def _middle(image: Any, size: tuple[int, int], resize: int, image_module: Module
     return whole.crop((left, top, left + size[1], top + size[0]))
 
 
-def _bad(path: Path, expected: str, got: str, fix: str) -> DataError:
+def _bad(path: Source, expected: str, got: str, fix: str) -> DataError:
     return DataError(str(path), expected=expected, got=got, fix=fix)

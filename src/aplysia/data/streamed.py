@@ -7,12 +7,11 @@ same as if everything had been decoded at the start.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from aplysia.data.image_files import decode
+from aplysia.data.image_files import Source, decode
 
 # Images looked at where a statistic over the whole set is asked for.
 _SAMPLE = 8192
@@ -23,14 +22,14 @@ class ImageFiles:
     """Image files as rows of a tensor, uint8 `[N, C, H, W]`.
 
     Attributes:
-        paths: one per image.
+        paths: one per image, or what reads like one.
         channels: 1 or 3.
         size: (H, W) of every image.
         resize: length of the shorter side before the middle of `size` is cut out; None: resized to `size` as a whole.
         device: where decoded images go.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     channels: int
     size: tuple[int, int]
     resize: int | None = None
