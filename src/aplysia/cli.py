@@ -151,6 +151,15 @@ def table(
     export: Annotated[
         Path | None, typer.Option(help="Copy summaries and table here, small enough to be committed.")
     ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="ray[:ADDRESS]", help="Train on a Ray cluster; on this machine unless said.")
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus-per-run", help="With --on ray: cores of a run, 1 unless said.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option("--gpus-per-run", help="With --on ray: GPUs of a run; a fraction shares one.")
+    ] = None,
 ) -> None:
     """Train a table of recipes over seeds, as far as it is missing, and print it beside the published values."""
     from aplysia.grid import command
@@ -165,6 +174,9 @@ def table(
         jobs=jobs,
         device="cpu" if show else str(_device(device)),
         export=export,
+        on=on,
+        cpus=cpus,
+        gpus=gpus,
     )
     if code := command.show(request) if show else command.make(request):
         raise typer.Exit(code)

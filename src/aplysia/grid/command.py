@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -46,6 +47,8 @@ class Request:
         jobs: processes; None: one a core, or a single one on a GPU.
         device: as torch writes it.
         export: where to copy the small files, if anywhere.
+        on: where runs are trained: None, processes on this machine; `ray` or `ray:ADDRESS`, a cluster.
+        cpus, gpus: of a run on a cluster; None: one core, and one GPU where the device is one.
     """
 
     name: str
@@ -57,6 +60,9 @@ class Request:
     jobs: int | None = None
     device: str = "cpu"
     export: Path | None = None
+    on: str | None = None
+    cpus: int | None = None
+    gpus: float | None = None
 
     def table(self) -> Table:
         """The table with the settings applied."""
@@ -122,17 +128,33 @@ def _train(cells: list[Cell], request: Request) -> tuple[dict[tuple[str, int], s
             failed[one.row.name, one.seed] = answer.text.strip().splitlines()[-1]
         board.ended(one, answer)
 
+    train = _place(request, len(cells))
     with Board(cells, console) as board:
-        through = train_cells(
-            cells,
-            jobs=min(len(cells), request.jobs or _cores(request.device)),
-            device=request.device,
-            data=request.data,
-            began=board.began,
-            ended=ended,
-            tick=board.tick,
+        through = train(
+            cells, device=request.device, data=request.data, began=board.began, ended=ended, tick=board.tick
         )
     return failed, through
+
+
+def _place(request: Request, cells: int) -> Callable[..., bool]:
+    """What trains the cells."""
+    kind, _, address = (request.on or "").partition(":")
+    if kind not in ("", "ray"):
+        raise RecipeError(
+            "--on", expected="ray or ray:ADDRESS", got=f"'{request.on}'", fix="leave it out for processes here"
+        )
+    if not kind:
+        if request.cpus is not None or request.gpus is not None:
+            where = "--cpus-per-run" if request.cpus is not None else "--gpus-per-run"
+            raise RecipeError(
+                where, expected="a cluster", got="processes on this machine", fix="say --on ray, or leave it out"
+            )
+        return partial(train_cells, jobs=min(cells, request.jobs or _cores(request.device)))
+    from aplysia.grid.ray_cluster import RayCluster
+
+    gpus = (0.0 if request.device == "cpu" else 1.0) if request.gpus is None else request.gpus
+    cpus = 1 if request.cpus is None else request.cpus
+    return RayCluster(address=address or None, cpus=cpus, gpus=gpus, jobs=request.jobs).train_cells
 
 
 def _finish(request: Request, report: Report, found: Found, out: Path, seeds: tuple[int, ...] | None) -> int:
@@ -161,6 +183,8 @@ def _again(request: Request) -> str:
     words += [word for pattern in request.rows for word in ("--rows", pattern)]
     words += [word for setting in request.settings for word in ("--set", setting)]
     words += [] if request.device == "cpu" else ["--device", request.device]
+    for option, value in (("--on", request.on), ("--cpus-per-run", request.cpus), ("--gpus-per-run", request.gpus)):
+        words += [] if value is None else [option, str(value)]
     words += [] if request.export is None else ["--export", str(request.export)]
     return shlex.join(words)
 
