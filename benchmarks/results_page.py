@@ -14,7 +14,8 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from page_streams import SECTIONS
+import page_adopted
+import page_streams
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -248,7 +249,7 @@ def main() -> None:
             "",
             *variance_table(stored),
         ]
-    for name, section in SECTIONS.items():
+    for name, section in (page_streams.SECTIONS | page_adopted.SECTIONS).items():
         if (RESULTS / name).exists():
             lines += section(RESULTS / name)
     (ROOT / "docs" / "results.md").write_text("\n".join(lines).rstrip() + "\n")
