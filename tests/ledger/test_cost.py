@@ -159,7 +159,9 @@ def test_noise_on_what_is_sent_makes_it_real_numbers() -> None:
 def test_what_is_known_of_data_before_they_are_loaded() -> None:
     bundle, outline = Digits().load(), Digits().outline
     assert (outline.shape, outline.classes, outline.temporal) == (bundle.shape, bundle.classes, bundle.temporal)
-    unknown = [name for name, dataset in datasets().items() if not name.startswith("image_") and dataset().outline is None]
+    unknown = [
+        name for name, dataset in datasets().items() if not name.startswith("image_") and dataset().outline is None
+    ]
     assert not unknown
     with pytest.raises(RecipeError, match="--input"):
         empty_bundle(find("opzo-imagenet"), None)
