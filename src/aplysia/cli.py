@@ -5,9 +5,10 @@ No flag here sets a hyper-parameter: that is what `--set` is for, and it is chec
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -16,6 +17,7 @@ from aplysia.errors import AplysiaError, RecipeError, RunError, near
 if TYPE_CHECKING:
     import torch
 
+    from aplysia.ranks import Ranks
     from aplysia.train.folder import RunFolder
     from aplysia.train.recipe import Recipe
 
@@ -53,26 +55,41 @@ def run(
         bool, typer.Option("--resume", help="Go on with the run in --out, or with the last unfinished one.")
     ] = False,
 ) -> None:
-    """Train a recipe: one command, one run folder."""
+    """Train a recipe: one command, one run folder. On N GPUs: torchrun --nproc-per-node N -m aplysia run RECIPE --out DIR."""
+    from aplysia.ranks import join, launched
     from aplysia.train.run import Interrupted, Run
 
     changes = list(settings or [])
     changes += [f"{key}={value}" for key, value in (("seed", seed), ("epochs", epochs)) if value is not None]
-    chosen, folder = _resumed(recipe, changes, out) if resume else _fresh(recipe, changes, out)
-    if resume and folder.finished:
-        typer.echo(f"{folder.path} is finished already; nothing to do.")
-        return
-    job = Run(chosen, folder, _device(device), data)
-    typer.echo(f"{chosen.name} with {_rule(chosen)} on {chosen.data.name}, seed {chosen.seed} → {folder.path}")
-    try:
-        summary = job.execute()
-    except Interrupted:
-        where = f" --data {data}" if data else ""
-        typer.echo(
-            f"\nstopped and saved; go on with:  aplysia run {recipe} --resume --out {folder.path}{where}", err=True
+    if launched() and out is None:
+        raise RunError(
+            "torchrun -m aplysia run",
+            expected="--out, a folder that all processes see, so that restarted ones find the run",
+            got="none",
+            fix="name one, and give torchrun --max-restarts",
         )
-        raise typer.Exit(130) from None
-    typer.echo(f"test accuracy {summary['test_accuracy']:.2%}   ({folder.path}/summary.json)")
+    with join(_device(device)) as team:
+        chosen, folder = _chosen(recipe, changes, out, resume, team)
+
+        def say(text: str, *, err: bool = False) -> None:
+            if team.main:
+                typer.echo(text, err=err)
+
+        if team.tell(folder.finished):
+            say(f"{folder.path} is finished already; nothing to do.")
+            return
+        job = Run(chosen, folder, team.device or _device(device), data)
+        beside = f", {team.size} processes" if team.size > 1 else ""
+        say(f"{chosen.name} with {_rule(chosen)} on {chosen.data.name}, seed {chosen.seed}{beside} → {folder.path}")
+        try:
+            summary = job.execute()
+        except Interrupted:
+            where = f" --data {data}" if data else ""
+            command = f"aplysia run {recipe} --resume --out {folder.path}{where}"
+            say(f"\nstopped and saved; go on with:  {command}", err=True)
+            raise typer.Exit(130) from None
+        if team.main:
+            say(f"test accuracy {summary['test_accuracy']:.2%}   ({folder.path}/summary.json)")
 
 
 @app.command("list")
@@ -335,6 +352,40 @@ def export(
     export_command.export(export_command.Request(run, nir, reader, dt, per_window, data))
 
 
+def _chosen(name: str, changes: list[str], out: Path | None, resume: bool, team: Ranks) -> tuple[Recipe, RunFolder]:
+    """Recipe and folder of a run; of processes that train together only the first one makes and writes the folder."""
+    from aplysia.recipes import find
+    from aplysia.train.codec import override
+    from aplysia.train.folder import RunFolder
+    from aplysia.train.recipe import AXES
+
+    if team.size == 1:
+        return _resumed(name, changes, out) if resume else _fresh(name, changes, out)
+    assert out is not None, "checked before they met"
+    # Those that torchrun starts again go on with the run, unless the first ones died before there was one.
+    resume = team.tell(resume or (team.remembers("run") and (out / "recipe.json").is_file()))
+    problem, chosen = None, None
+    if team.main:
+        try:
+            chosen = _resumed(name, changes, out) if resume else _fresh(name, changes, out)
+        except AplysiaError as found:
+            problem = found
+    if team.tell(problem is not None):
+        raise problem or SystemExit(1)  # said once, by the first
+    if chosen is not None:
+        team.remember("run")
+        return chosen
+    folder = RunFolder(out, written=False)
+    return (_recipe_of(folder) if resume else override(find(name), changes, AXES)), folder
+
+
+def _recipe_of(folder: RunFolder) -> Recipe:
+    from aplysia.train.codec import decode
+    from aplysia.train.recipe import AXES, Recipe
+
+    return decode(Recipe, folder.read_json("recipe.json"), AXES)
+
+
 def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
     from aplysia.recipes import find
     from aplysia.train.codec import override
@@ -347,9 +398,9 @@ def _fresh(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, Run
 
 def _resumed(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, RunFolder]:
     from aplysia.recipes import find
-    from aplysia.train.codec import decode, encode, override
+    from aplysia.train.codec import encode, override
     from aplysia.train.folder import RunFolder
-    from aplysia.train.recipe import AXES, Recipe
+    from aplysia.train.recipe import AXES
 
     path = out or _last_unfinished(find(name).name)
     if not (path / "recipe.json").is_file():
@@ -357,7 +408,7 @@ def _resumed(name: str, changes: list[str], out: Path | None) -> tuple[Recipe, R
             str(path), expected="a run folder to resume", got="none", fix="check --out, or leave out --resume"
         )
     folder = RunFolder.create(path, resume=True)
-    recipe = decode(Recipe, folder.read_json("recipe.json"), AXES)
+    recipe = _recipe_of(folder)
     changed = encode(override(recipe, changes, AXES), AXES)
     was = encode(recipe, AXES)
     differing = [key for key in was if was[key] != changed[key]]
@@ -417,10 +468,21 @@ def main() -> None:
         app()
     except AplysiaError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _leave(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        _leave(130)
+    except SystemExit as ended:
+        _leave(ended.code)
+
+
+def _leave(code: str | int | None) -> NoReturn:
+    if "WORLD_SIZE" in os.environ and isinstance(code, int):
+        # Threads that wait for a process which is gone would end this one by an abort, and hide its exit status.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from aplysia.nets.net import Input, Net
 from aplysia.nets.noise import Comparator, Noise, NoiseSource
 from aplysia.neurons.base import AbstractStepped
 from aplysia.ops.scan import HardReset
+from aplysia.ranks import present
 from aplysia.types import Claim, Cost, Paper, Tunable
 
 
@@ -128,11 +129,12 @@ class AbstractSpatial(ABC):
     def noise_source(self) -> NoiseSource | None:
         """The noise of the batch under way; None where there is none."""
         source = self.noise.source(self.seed, self.step)
-        return source if source is None or self.part == 0 else replace(source, purpose=self.purpose(source.purpose))
+        return None if source is None else replace(source, purpose=self.purpose(source.purpose))
 
     def purpose(self, what: str) -> str:
-        """What numbers are drawn for in this batch: batches of one optimiser step draw others."""
-        return f"{what}, part {self.part}" if self.part else what
+        """What numbers are drawn for in this batch: batches of one optimiser step, and other processes, draw others."""
+        part = (f"part {self.part}",) if self.part else ()
+        return ", ".join((what, *part, *present().keys))
 
     @property
     def slopes(self) -> bool:
@@ -141,7 +143,7 @@ class AbstractSpatial(ABC):
 
     def upkeep(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
         """`after`, and what the noise since the last time has cost."""
-        cost = self.after(net, optimiser, step) + Cost(random_numbers=self._drawn)
+        cost = self.after(net, optimiser, step) + Cost(random_numbers=present().count(self._drawn))
         self._drawn = 0
         return cost
 

@@ -26,6 +26,7 @@ from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
+from aplysia.ranks import present
 from aplysia.rng import generator
 
 _UPDATES, _PENDING, _PROJECTION = "updates", "pending/", "projection"
@@ -409,9 +410,9 @@ class MomentumFeedback:
         return self.form.spread(layer, rows).view(*error.shape[:2], *layer.output_shape)
 
     def _mean(self, layer: Layer, z: Tensor, d: Tensor) -> Tensor:
-        """The mean over steps and samples of d·zᵀ, `[m, width]`."""
+        """The mean over steps and all samples of d·zᵀ, `[m, width]`."""
         gathered = self.form.gather(layer, z.flatten(0, 1).flatten(1))
-        return (d.flatten(0, 1).t() @ gathered) / len(gathered)
+        return present().average((d.flatten(0, 1).t() @ gathered) / len(gathered))
 
     def _step_by_step(
         self,
@@ -421,17 +422,20 @@ class MomentumFeedback:
         errors: dict[str, Tensor],
         step: int,
     ) -> dict[str, Tensor | None]:
+        ready = self.start.ready(step)
+        if not samples:
+            # M rests, so all steps go through it at once.
+            correction = self._correction(tensors)
+            sent = {one.name: self._errors(tensors, one, errors[one.name], correction) for one in layers}
+            return {name: error if ready else None for name, error in sent.items()}
         found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
         for t in range(len(errors[layers[0].name])):
-            if samples:
-                tensors[_UPDATES] += 1
+            tensors[_UPDATES] += 1
             correction = self._correction(tensors)
             for layer in layers:
-                if samples:
-                    z, d = samples[layer.name]
-                    tensors[layer.name].lerp_(self._mean(layer, z[t : t + 1], d[t : t + 1]), 1.0 - self.momentum)
+                z, d = samples[layer.name]
+                tensors[layer.name].lerp_(self._mean(layer, z[t : t + 1], d[t : t + 1]), 1.0 - self.momentum)
                 found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1], correction))
-        ready = self.start.ready(step)
         return {name: torch.cat(parts) if ready else None for name, parts in found.items()}
 
     def _by_sequence(

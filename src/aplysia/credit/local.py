@@ -27,6 +27,7 @@ from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
+from aplysia.ranks import present
 from aplysia.rng import generator
 
 _FEEDBACK = "feedback/"
@@ -278,6 +279,7 @@ class Similarity(AbstractLocal):
         return []
 
     def seeds(self, net: Net, seen: Seen, tensors: dict[str, Tensor], seed: int) -> list[Tensor | None]:
+        _check_alone()
         wanted = _cosines(F.one_hot(seen.target, net.classes).to(seen.error.dtype)[None])
         found: list[Tensor | None] = []
         for out in seen.outs[:-1]:
@@ -298,6 +300,16 @@ class Similarity(AbstractLocal):
 
     def served(self, net: Net) -> list[Layer]:
         return net.hidden
+
+
+def _check_alone() -> None:
+    if present().size > 1:
+        raise PairError(
+            "rule.local",
+            expected="all samples of a batch in one process, since similarity compares each with each",
+            got=f"{present().size} processes",
+            fix="train in one process, or use rule.local=readouts",
+        )
 
 
 def _cosines(x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from aplysia.data.augment import AbstractAugmentation
 from aplysia.data.base import Split
 from aplysia.errors import DataError
+from aplysia.ranks import present
 from aplysia.rng import generator
 
 
@@ -60,6 +61,10 @@ class Loader:
         full, rest = divmod(len(self.split), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
+    def count(self, index: int) -> int:
+        """Samples of a batch, in all processes that train together."""
+        return min(self.batch_size, len(self.split) - index * self.batch_size)
+
     @property
     def scaling(self) -> dict[str, float | list[float] | None]:
         """`scale`, `mean` and `std` as they are applied, in plain numbers."""
@@ -67,15 +72,23 @@ class Loader:
         return {"scale": self.scale, "mean": mean, "std": std}
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Batch `index` of an epoch: float32 inputs `[B, C, H, W]` or `[B, T, C, H, W]`, int64 labels `[B]`."""
+        """Batch `index` of an epoch: float32 inputs `[B, C, H, W]` or `[B, T, C, H, W]`, int64 labels `[B]`.
+
+        Of several processes that train together each gets its part of the batch.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
-        chosen = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        ranks = present()
+        start, end = ranks.bounds(self.count(index))
+        if start == end:  # one that weighs nothing keeps this process in step with the others
+            start, end = 0, 1
+        first = index * self.batch_size
+        chosen = slice(first + start, first + end)
         if self.shuffle:
             chosen = self._permutation(epoch)[chosen]
         inputs, labels = self.split.inputs[chosen], self.split.labels[chosen]
         if self.augmentations:
-            stream = generator(inputs.device, self.seed, "augment", epoch, index)
+            stream = generator(inputs.device, self.seed, "augment", epoch, index, *ranks.keys)
             for augmentation in self.augmentations:
                 inputs = augmentation(inputs, stream)
         return self._scaled(inputs), labels

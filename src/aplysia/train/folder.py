@@ -73,10 +73,15 @@ def append_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 
 class RunFolder:
-    """The files of one run. Making the object touches nothing; `create` begins or resumes a run in it."""
+    """The files of one run. Making the object touches nothing; `create` begins or resumes a run in it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    Args:
+        path: of the folder.
+        written: False reads only, and what is to be written is dropped (all processes of a distributed run but the first).
+    """
+
+    def __init__(self, path: Path, *, written: bool = True) -> None:
+        self.path, self._written = Path(path), written
 
     @classmethod
     def create(cls, out: Path, resume: bool) -> RunFolder:
@@ -120,6 +125,8 @@ class RunFolder:
             raise RunError(str(path), expected="JSON", got=f"damage ({error})", fix="restore the file") from error
 
     def write_json(self, name: str, obj: Any) -> None:
+        if not self._written:
+            return
         path = self.path / name
         write_atomic(path, _json(path, obj, indent=1) + "\n")
 
@@ -137,6 +144,8 @@ class RunFolder:
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Add one line to a file of records; half a line that a killed process left is taken away first."""
+        if not self._written:
+            return
         path = self.path / name
         line = _json(path, dict(record)) + "\n"
         old = _read(path) if path.exists() else b""
@@ -161,7 +170,7 @@ class RunFolder:
 
     def trim(self, name: str, key: str, last: int) -> None:
         """Forget the records whose `key` is beyond `last`."""
-        if (self.path / name).exists():
+        if self._written and (self.path / name).exists():
             kept = [record for record in self.records(name) if record[key] <= last]
             write_atomic(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
 

@@ -19,6 +19,7 @@ from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.temporal.trace import Trace
 from aplysia.errors import RunError
 from aplysia.nets.net import Input, Net
+from aplysia.ranks import present
 from aplysia.rng import generator
 from aplysia.types import Cost
 
@@ -74,7 +75,15 @@ class AbstractLearner(ABC):
         self.optimiser.zero_grad(set_to_none=True)
         return cost
 
+    def average_gradients(self) -> None:
+        """Average the gradients over the processes that train together (`aplysia.ranks`); nothing where there is one.
+
+        `update` does it by itself. In a loop of your own it belongs between the last `learn` and clipping.
+        """
+        present().average_gradients([*self._trained(), *self.rule.parameters()])
+
     def _apply(self) -> None:
+        self.average_gradients()
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(self._trained(), self.clip)
         self.optimiser.step()
@@ -166,7 +175,7 @@ class Learner(AbstractLearner):
         """
         device = self.net.readout.weight.device
         drops = any(layer.dropout for layer in self.net.hidden)
-        keys = (self.steps, self._part) if self._part else (self.steps,)
+        keys = (*((self.steps, self._part) if self._part else (self.steps,)), *present().keys)
         self._begin()
         return self.temporal.learn(
             self.net,

@@ -174,17 +174,20 @@ class Events:
     Args:
         folder: the run folder.
         since: on a resume, the step from which on TensorBoard is to forget what older files say.
+        written: False writes nothing at all (all processes of a distributed run but the first).
     """
 
     _count = itertools.count()
 
-    def __init__(self, folder: Path, *, since: int | None = None) -> None:
+    def __init__(self, folder: Path, *, since: int | None = None, written: bool = True) -> None:
         stamp = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(self._count)}"
         self.path = Path(folder) / f"events.out.tfevents.{stamp}"
-        self._closed, self._since = False, since
+        self._closed, self._since, self._written = False, since, written
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write `{tag: value}` at a step."""
+        if not self._written:
+            return
         # Imported here: together 0.3 s, which a run without TensorBoard need not wait for.
         from io import BytesIO
 

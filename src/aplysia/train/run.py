@@ -22,6 +22,7 @@ from aplysia.errors import RunError
 from aplysia.nets.net import Input
 from aplysia.ops.backend import compiler_problem, kernels
 from aplysia.plugins import name_of
+from aplysia.ranks import alone, present
 from aplysia.rng import generator
 from aplysia.train.alignment import measure
 from aplysia.train.card import write_card
@@ -90,17 +91,19 @@ class Run:
             torch.set_flush_denormal(False)
 
     def _execute(self) -> dict[str, Any]:
-        recipe, progress = self.recipe, self.progress or Progress(self.recipe.epochs)
-        bundle = recipe.data.load(data_root(self.data), steps=recipe.steps)
+        recipe, ranks = self.recipe, present()
+        progress = self.progress or Progress(recipe.epochs, shown=ranks.main)
+        with ranks.in_turn():  # what is fetched or cached is fetched once
+            bundle = recipe.data.load(data_root(self.data), steps=recipe.steps)
         trainer, test = self._trainer(bundle)
         resumed = self._restore(trainer)
         self.folder.write_json("recipe.json", encode(recipe, AXES))
-        facts = provenance(self.device) | {"caveat": bundle.caveat, "resumed_at": resumed}
+        facts = provenance(self.device) | {"caveat": bundle.caveat, "resumed_at": resumed, "processes": ranks.size}
         since = trainer.position.epoch + 1 if resumed else None
         with (
             self._kernels(trainer, progress) as compiled,
             progress,
-            contextlib.closing(Events(self.folder.path, since=since)) as events,
+            contextlib.closing(Events(self.folder.path, since=since, written=ranks.main)) as events,
         ):
             self.folder.write_json("run.json", facts | {"compiled_kernels": compiled})
             if bundle.caveat:
@@ -109,7 +112,6 @@ class Run:
                 progress.note(f"resumed at {resumed}")
             self._probe(trainer)
             self._train(trainer, progress, events)
-            last = self.folder.metrics()[-1]
             tested = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed)
             if trainer.learner.rule.noise.alpha > 0.0:
                 noisy = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed, noisy=True)
@@ -117,6 +119,9 @@ class Run:
             if (endless := trainer.learner.temporal.endless()) is not None:
                 far = evaluate(trainer.learner, test, recipe.encoder, recipe.steps, recipe.seed, scheme=endless)
                 tested |= {"limit_accuracy": far["accuracy"], "limit_loss": far["loss"]}
+        if not ranks.main:
+            return {}
+        last = self.folder.metrics()[-1]
         self.folder.save_model(dict(trainer.learner.net.state_dict()), self._notes(trainer))
         self.summary = self._summary(trainer, tested, last)
         self.folder.write_json("ledger.json", self.ledger(trainer))
@@ -141,7 +146,7 @@ class Run:
         """What one batch costs at the end of the run, and what was moved in all."""
         recipe = self.recipe
         x, target = self.ledger_batch(trainer)
-        with kernels(compiled=False):
+        with kernels(compiled=False), alone():
             return run_ledger(
                 trainer.learner,
                 x,
@@ -219,7 +224,7 @@ class Run:
         """Have the alignment measured where the recipe asks for it."""
         recipe, learner = self.recipe, trainer.learner
         self.folder.trim(ALIGNMENT, "step", learner.steps)
-        if recipe.probe is None:
+        if recipe.probe is None or not present().main:
             return
         images, target = trainer.train.first(recipe.probe_samples)
         x = recipe.encoder(images, recipe.steps, generator(images.device, recipe.seed, "probe"))
@@ -228,12 +233,13 @@ class Run:
             assert recipe.probe is not None
             step = learner.steps + 1
             if step % recipe.probe == 0:
-                self.folder.append(ALIGNMENT, {"step": step, "layers": measure(learner, x, target)})
+                with alone():
+                    self.folder.append(ALIGNMENT, {"step": step, "layers": measure(learner, x, target)})
 
         learner.before_upkeep = look
 
     def _train(self, trainer: Trainer, progress: Progress, events: Events) -> None:
-        net, saved = trainer.learner.net, time.monotonic()
+        net, ranks, saved = trainer.learner.net, present(), time.monotonic()
         before = (trainer.position.samples, trainer.position.seconds)
 
         def save() -> None:
@@ -247,16 +253,19 @@ class Run:
         # Reading a number from a GPU makes it wait, so there only every 20th batch is looked at.
         look = 1 if self.device.type == "cpu" else 20
 
-        def after_batch(samples: int, loss: Tensor, correct: Tensor) -> bool:
-            if trainer.position.batch % look == 0:
-                progress.step(samples, float(loss), float(correct) / samples)
+        def after_batch(samples: int, loss: Tensor, accuracy: Tensor) -> bool:
+            looks = trainer.position.batch % look == 0
+            if looks:
+                progress.step(samples, float(loss), float(accuracy))
             else:
                 progress.step(samples)
-            if stopped():
-                return True
-            if time.monotonic() - saved > _INSIDE:
+            if ranks.size > 1 and not looks:
+                return False
+            # Processes that train together have to stop, and to save, after the same batch.
+            stop, due = ranks.agree(stopped(), ranks.main and time.monotonic() - saved > _INSIDE)
+            if due and not stop:
                 save()
-            return False
+            return stop
 
         def after_epoch(epoch: int, metrics: dict[str, Any]) -> None:
             nonlocal before
@@ -269,26 +278,30 @@ class Run:
             progress.end_epoch(metrics)
             for sentence in silent_layers(net, metrics["rates"]):
                 progress.warn(sentence)
-            enough = self.watch is not None and self.watch(metrics)
-            if enough or time.monotonic() - saved > _BETWEEN or epoch + 1 == self.recipe.epochs:
+            enough, due = ranks.agree(
+                self.watch is not None and self.watch(metrics), ranks.main and time.monotonic() - saved > _BETWEEN
+            )
+            if enough or due or epoch + 1 == self.recipe.epochs:
                 save()
             if enough:
                 raise Interrupted
 
         with _signals() as stopped:
             done = trainer.run(Hooks(start_epoch, after_batch, after_epoch))
-            if not done or (stopped() and trainer.position.epoch < self.recipe.epochs):
+            if not done or (ranks.agree(stopped())[0] and trainer.position.epoch < self.recipe.epochs):
                 save()
                 raise Interrupted
 
     def _save(self, trainer: Trainer) -> None:
         learner = trainer.learner
+        tally = None if trainer.tally is None else trainer.tally.everywhere()
+        if not present().main:
+            return
         check_finite(learner.net, torch.zeros(()), "before a checkpoint")
         optimiser_tensors, optimiser_meta = flatten(learner.optimiser.state_dict(), "optimiser")
         tensors = {f"net/{k}": v for k, v in learner.net.state_dict().items()}
         tensors |= {f"rule/{k}": v for k, v in learner.rule.tensors.items()} | optimiser_tensors
         tensors |= {f"temporal/{k}": v for k, v in learner.temporal.memory.items()}
-        tally = trainer.tally
         if tally is not None:
             tensors |= {f"tally/{k}": v for k, v in tally.tensors().items()}
         self.folder.save_checkpoint(
@@ -328,7 +341,7 @@ class Run:
             ) from problem
         learner.steps, learner.cost = meta["steps"], Cost(**meta["cost"])
         trainer.position = Position(**meta["position"])
-        if meta["tally_samples"] is not None:
+        if meta["tally_samples"] is not None and present().main:
             sums = {k: v.to(self.device) for k, v in part("tally/").items()}
             trainer.tally = Tally(**sums, samples=meta["tally_samples"])
         self.folder.trim_metrics(trainer.position.epoch)

@@ -15,6 +15,7 @@ from aplysia.data.encode import AbstractEncoder
 from aplysia.data.loader import Loader
 from aplysia.nets.net import Net
 from aplysia.nets.noise import NoiseSource
+from aplysia.ranks import present
 from aplysia.rng import generator
 from aplysia.train.health import check_finite
 from aplysia.train.learner import Learner
@@ -57,6 +58,16 @@ class Tally:
         self.slots += torch.tensor(slots, dtype=torch.float64, device=self.slots.device)
         return correct
 
+    def everywhere(self) -> Tally:
+        """The sums of all processes that train together; must be called by all of them."""
+        ranks = present()
+        if ranks.size == 1:
+            return self
+        parts = [tensor.reshape(-1) for tensor in (*self.tensors().values(), self.loss.new_tensor(self.samples))]
+        *sums, samples = ranks.joined(torch.cat(parts)).split([len(part) for part in parts])
+        shaped = {name: part.view_as(like) for part, (name, like) in zip(sums, self.tensors().items(), strict=True)}
+        return Tally(**shaped, samples=int(samples))
+
     def summary(self, net: Net) -> dict[str, Any]:
         """Loss, accuracy and the firing rate of each spiking layer; for first-spike ones the saturated share too.
 
@@ -91,10 +102,13 @@ class Position:
 
 @dataclass
 class Hooks:
-    """What the loop tells the outside: samples, loss and correct answers of a batch. `after_batch` returns True to stop."""
+    """What the loop tells the outside of a batch: samples, and loss and accuracy of those learnt here.
+
+    `after_batch` returns True to stop.
+    """
 
     start_epoch: Callable[[int, int], None] = lambda epoch, batch: None
-    after_batch: Callable[[int, Tensor, Tensor], bool] = lambda samples, loss, correct: False
+    after_batch: Callable[[int, Tensor, Tensor], bool] = lambda samples, loss, accuracy: False
     after_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, metrics: None
 
 
@@ -137,28 +151,32 @@ class Trainer:
             hooks.start_epoch(epoch, self.position.batch)
             if self._epoch(epoch, hooks):
                 return False
-            metrics = self._metrics(epoch, self.tally, optimiser.param_groups[0]["lr"])
+            metrics = self._metrics(epoch, self.tally.everywhere(), optimiser.param_groups[0]["lr"])
             self.tally, self.position.epoch, self.position.batch = None, epoch + 1, 0
             hooks.after_epoch(epoch, metrics)
         return True
 
     def _epoch(self, epoch: int, hooks: Hooks) -> bool:
         assert self.tally is not None
-        net = self.learner.net
+        net, ranks = self.learner.net, present()
         look = net.readout.weight.device.type == "cpu"
         for images, labels in self.train.batches(epoch, self.position.batch):
             began = time.perf_counter()
-            noise = generator(images.device, self.seed, "encode", epoch, self.position.batch)
+            samples = self.train.count(self.position.batch)
+            ranks.begin(samples)
+            noise = generator(images.device, self.seed, "encode", epoch, self.position.batch, *ranks.keys)
             record = self.learner.update(self.encoder(images, self.steps, noise), labels)
             self.position.batch += 1
             if self.position.batch % CHECK_EVERY == 0 or (look and not bool(record.loss.isfinite())):
                 check_finite(net, record.loss, f"epoch {epoch + 1}, batch {self.position.batch}")
-            correct = self.tally.add(record.logits, labels, record.loss, record.spikes, record.slots)
-            if record.saturated is not None:
-                self.tally.saturated += record.saturated
-            self.position.samples += len(labels)
+            correct = torch.zeros_like(self.tally.correct)
+            if ranks.own:
+                correct = self.tally.add(record.logits, labels, record.loss, record.spikes, record.slots)
+                if record.saturated is not None:
+                    self.tally.saturated += record.saturated
+            self.position.samples += samples
             self.position.seconds += time.perf_counter() - began
-            if hooks.after_batch(len(labels), record.loss, correct):
+            if hooks.after_batch(samples, record.loss, correct / len(labels)):
                 return True
         check_finite(net, self.tally.loss, f"end of epoch {epoch + 1}")
         return False
@@ -192,14 +210,18 @@ def evaluate(
             cancel in the mean output.
         scheme: that predicts; the learner's unless said.
     """
-    net, scheme = learner.net, scheme or learner.temporal
+    net, scheme, ranks = learner.net, scheme or learner.temporal, present()
     noise = replace(learner.rule.noise, antithetic=False)
     tally = Tally.empty(net)
-    for number, (images, labels) in enumerate(loader.batches(0)):
+    for index, (images, labels) in enumerate(loader.batches(0)):
+        start, end = ranks.bounds(loader.count(index))
+        if start == end:
+            continue
+        number = index * ranks.size + ranks.rank
         x = encoder(images, steps, generator(images.device, seed, "evaluate", number))
         source = NoiseSource(noise, seed, learner.steps, f"evaluate/{number}") if noisy else None
         logits, spikes = scheme.predict(net, x, noise=source, seed=seed, batch=number)
         loss = learner.loss.of_logits(logits, labels)
         slots = [steps * len(labels) * layer.units for layer in net.all]
         tally.add(logits, labels, loss, spikes, slots)
-    return tally.summary(net)
+    return tally.everywhere().summary(net)

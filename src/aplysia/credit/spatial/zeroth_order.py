@@ -24,6 +24,7 @@ from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, noise_amplitude
 from aplysia.nets.noise import Noise
+from aplysia.ranks import present
 from aplysia.types import Claim, Paper, Tunable
 
 _MEAN = "baseline"
@@ -62,7 +63,7 @@ class RunningBaseline(AbstractBaseline):
             )
 
     def level(self, losses: Tensor, memory: Tensor) -> Tensor:
-        mean = losses.mean()
+        mean = present().average(losses.mean())
         before = torch.where(memory.isnan(), mean, memory)
         memory.copy_(before.lerp(mean, 1.0 - self.momentum))
         return before.expand_as(losses)
@@ -73,9 +74,11 @@ class OthersBaseline(AbstractBaseline):
     """The mean loss of the other samples of the batch at the same step; a chip that learns sample by sample has no batches."""
 
     def level(self, losses: Tensor, memory: Tensor) -> Tensor:
-        if len(losses) == 1:
+        ranks = present()
+        count = ranks.count(len(losses))
+        if count == 1:
             return torch.zeros_like(losses)
-        return (losses.sum() - losses) / (len(losses) - 1)
+        return (ranks.total(losses.sum()) - losses) / (count - 1)
 
 
 @dataclass(kw_only=True)

@@ -34,6 +34,7 @@ from aplysia.neurons.base import AbstractStream
 from aplysia.neurons.winner_take_all import WinnerTakeAll
 from aplysia.ops.coincidence import Coincidences, leave_coincidences, wants_coincidences
 from aplysia.ops.stream import AbstractEngine, Bits, Expect
+from aplysia.ranks import present
 from aplysia.types import Held, Paper
 
 # Steps run at once when nothing is said: enough for large products, few enough to keep memory flat in N.
@@ -321,6 +322,7 @@ class Coincidence(AbstractTemporal):
                 if parameter.grad is None:
                     continue
                 if wants_coincidences(parameter):
+                    _check_alone()
                     per_slot = n / streams.engine.slots(n)
                     net_count = parameter.grad / unit
                     # Drawn around the mean, a count on one line could fall below 0.
@@ -332,7 +334,18 @@ class Coincidence(AbstractTemporal):
             if before is not None:
                 parameter.grad = before if parameter.grad is None else parameter.grad.add_(before)
         for name, load in streams.loads.items():
+            load = Load(*map(present().total, (load.active, load.half, load.clipped)))
             self.memory[name] = self.ceiling.after(streams.ceilings[name], load)
+
+
+def _check_alone() -> None:
+    if present().size > 1:
+        raise PairError(
+            "optimiser",
+            expected="arrays of devices in one process, since pulses are counted where the samples are",
+            got=f"{present().size} processes",
+            fix="train in one process, or by sgd, whose coincidences are averaged as numbers",
+        )
 
 
 def log_shares(won: Tensor, n: int, *, smooth: bool) -> Tensor:

@@ -28,6 +28,7 @@ from aplysia.nets.net import Input, Net
 from aplysia.nets.route import Route
 from aplysia.neurons.base import AbstractFirstSpike
 from aplysia.ops.first_spike import check_earliness
+from aplysia.ranks import present
 from aplysia.types import Held, Paper
 
 
@@ -119,6 +120,6 @@ class SpikeTime(AbstractTemporal):
             for layer, signal in zip(net.all, done.outs, strict=True):
                 if layer.neuron.spiking:
                     silent = signal.detach()[0].flatten(2).amax(2) if signal.ndim > 3 else signal.detach()[0]
-                    self.revive.push(layer, silent.amax(0) == 0.0)
+                    self.revive.push(layer, present().silent_everywhere(silent.amax(0) == 0.0))
         slots = [len(target) * layer.units for layer in net.all]
         return Record(out[0], value, done.spikes, slots, done.saturated)
