@@ -53,6 +53,13 @@ def test_the_snippets_of_the_readme_run(tmp_path: Path, number: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_snippet_on_many_processes_runs_in_one(tmp_path: Path) -> None:
+    (snippet,) = blocks("docs/many_runs.md", "python")
+    (tmp_path / "snippet.py").write_text(snippet)
+    done = subprocess.run([sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("command", commands("README.md"))
 def test_the_commands_of_the_readme_are_accepted(tmp_path: Path, command: str) -> None:
     """Commands on data that are not shipped are parsed and refused for the missing data alone; demo has a test of its own."""
