@@ -15,10 +15,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import page_adopted
+import page_questions
 import page_streams
+import training_cost
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
+# What other files write of this page, by the file it needs.
+SECTIONS = page_questions.SECTIONS | training_cost.SECTIONS | page_streams.SECTIONS | page_adopted.SECTIONS
 
 
 def accuracy_table(folder: Path) -> list[str]:
@@ -249,7 +253,7 @@ def main() -> None:
             "",
             *variance_table(stored),
         ]
-    for name, section in (page_streams.SECTIONS | page_adopted.SECTIONS).items():
+    for name, section in SECTIONS.items():
         if (RESULTS / name).exists():
             lines += section(RESULTS / name)
     (ROOT / "docs" / "results.md").write_text("\n".join(lines).rstrip() + "\n")

@@ -27,7 +27,7 @@ from aplysia.train.codec import override
 from aplysia.train.folder import RunFolder
 from aplysia.train.log import Progress
 from aplysia.train.recipe import AXES, Recipe
-from aplysia.train.run import Run
+from aplysia.train.run import Interrupted, Run
 
 # What a table calls its contenders and their budget.
 SEARCHES: dict[str, tuple[Callable[[], dict[str, Contender]], Budget]] = {
@@ -51,13 +51,17 @@ def trial(recipe: Recipe, settings: str, budget: Budget, data: str | None) -> fl
             torch.device("cpu"),
             data=None if data is None else Path(data),
             progress=Progress(budget.epochs, shown=False),
+            # The test set is neither needed nor anyone's business here.
+            watch=lambda metrics: metrics["epoch"] == budget.epochs,
         )
         try:
-            return float(run.execute()["val_accuracy"])
+            run.execute()
+        except Interrupted:
+            return float(run.folder.metrics()[-1]["val_accuracy"])
         except Exception as problem:
             # A rate at which weights run away is an outcome of a search, not an accident.
             print(f"{settings}: {problem}")
-            return 0.0
+        return 0.0
 
 
 def main() -> None:

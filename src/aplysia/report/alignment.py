@@ -19,7 +19,7 @@ from aplysia.tables.base import Table
 from aplysia.train.folder import RunFolder, write_atomic
 from aplysia.train.run import ALIGNMENT
 
-QUANTITY = "gradient_cosine"
+QUANTITY, ERRORS = "gradient_cosine", "error_cosine"
 _LINES = ("-", "--", ":", "-.")
 
 
@@ -66,15 +66,17 @@ def write_alignment(table: Table, out: Path, folder: Path) -> list[str]:
     drawn = [curve for curve in curves(table, out) if len(set(curve.values)) > 1 or len(curve.values) == 1]
     if not drawn:
         return []
-    contents = {"alignment.json": _json(drawn), "alignment.svg": _svg(table, drawn)}
+    contents = {"alignment.json": _json(drawn, curves(table, out, ERRORS)), "alignment.svg": _svg(table, drawn)}
     for name, text in contents.items():
         if text is not None:
             write_atomic(folder / name, text)
     return [name for name, text in contents.items() if text is not None]
 
 
-def _json(drawn: list[Curve]) -> str:
+def _json(drawn: list[Curve], errors: list[Curve]) -> str:
     rows: dict[str, Any] = defaultdict(dict)
+    # At the layers' outputs, where a surrogate derivative that both share has not been multiplied in yet.
+    beside = {(curve.row, curve.layer, curve.steps): curve.values for curve in errors}
     for curve in drawn:
         rows[curve.row][curve.layer] = {
             "steps": list(curve.steps),
@@ -83,6 +85,8 @@ def _json(drawn: list[Curve]) -> str:
             "mean": round(statistics.mean(curve.values), 6),
             "worst": round(min(curve.values), 6),
         }
+        if (found := beside.get((curve.row, curve.layer, curve.steps))) is not None:
+            rows[curve.row][curve.layer][ERRORS] = [round(value, 6) for value in found]
     return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
 
