@@ -42,7 +42,13 @@ def trial(recipe: Recipe, settings: str, budget: Budget, data: str | None) -> fl
     torch.set_num_threads(1)
     made = override(recipe, settings.split(), AXES)
     made = replace(
-        made, seed=budget.seed, epochs=budget.epochs, train_samples=budget.samples, validation=0.25, augment=()
+        made,
+        seed=budget.seed,
+        epochs=budget.epochs,
+        train_samples=budget.samples,
+        validation=0.25,
+        augment=(),
+        compiled=True,  # which a process that has many trials to do pays for once
     )
     with tempfile.TemporaryDirectory() as folder:
         run = Run(
