@@ -138,8 +138,8 @@ def opzo_nmnist() -> Table:
             for name, one in contenders(nmnist(), published).items()
         ),
         baseline="BP",
-        note="1,000 recordings to learn from and 100 to test on, where the published values had 60,000 and 10,000: one recording "
-        "is a percentage point. All rules have the rate of nmnist-mlp; nothing was searched for.",
+        note="1,000 recordings to learn from and 100 to test on, where the published values had 60,000 and 10,000: one "
+        "recording is a percentage point. All rules have the rate of nmnist-mlp; nothing was searched for.",
     )
 
 
