@@ -134,8 +134,8 @@ def section(path: Path) -> list[str]:
         "Of one sample, counted by the ledger in closed form at the firing rates that BP ended with "
         "(`benchmarks/training_cost.py`). Online methods run step by step (`chunk=1`), so that a constant input passes the "
         "first layer at every step; BP through time sees all steps and passes it once. Where noise is added to what "
-        "layers send, all of it is multiplied, not added: that is most of what ZO and OPZO cost more than DFA. Bytes are of a batch of "
-        "one.",
+        "layers send, all of it is multiplied, not added: that is most of what ZO and OPZO cost more than DFA. Bytes are of a "
+        "batch of one.",
         "",
         *table(json.loads(path.read_text())["nets"]),
     ]
