@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 Step = Callable[[], Any]
+CPU = torch.device("cpu")
 
 
-def race(everyone: dict[str, Step], rounds: int, *, warm_up: int = 3) -> dict[str, list[float]]:
+def settle(device: torch.device) -> None:
+    """Wait until everything asked of a device is done: a GPU is still at work when a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def race(
+    everyone: dict[str, Step], rounds: int, *, warm_up: int = 3, device: torch.device = CPU
+) -> dict[str, list[float]]:
     """Seconds of each contestant in each round; the order rotates, so that a noisy machine is noisy to all of them."""
     for step in everyone.values():
         for _ in range(warm_up):
             step()
+    settle(device)
     seconds: dict[str, list[float]] = {name: [] for name in everyone}
     names = list(everyone)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             began = time.perf_counter()
             everyone[name]()
+            settle(device)
             seconds[name].append(time.perf_counter() - began)
     return seconds
 
@@ -37,14 +54,47 @@ def fastest(seconds: dict[str, list[float]], names: Iterable[str]) -> str:
     return min(names, key=lambda name: statistics.median(seconds[name]))
 
 
-def peak_of(step: Step, times: int = 2) -> int:
-    """Bytes of resident memory that a step adds at its peak, in this process (Linux)."""
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Median and quartiles, in milliseconds."""
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    return {"low": 1e3 * low, "median": 1e3 * middle, "high": 1e3 * high}
+
+
+def in_a_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives in a process in which nothing has run: memory once taken is not given back.
+
+    The process is forked from one that has torch imported and has done nothing else.
+    """
+    context = get_context("forkserver")
+    # torch imports its compiler at the first optimiser step, compiling or not.
+    context.set_forkserver_preload(["torch", "torch._dynamo", "torch.utils.flop_counter", "aplysia.train.learner"])
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_of(step: Step, times: int = 2, device: torch.device = CPU) -> int:
+    """Bytes that a step adds at its peak: of the GPU's memory, or of resident memory of this process (Linux)."""
     gc.collect()
+    if device.type == "cuda":
+        settle(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        for _ in range(times):
+            step()
+        settle(device)
+        return torch.cuda.max_memory_allocated(device) - before
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = _status("VmRSS")
     for _ in range(times):
         step()
     return max(0, _status("VmHWM") - before)
+
+
+def give_back() -> None:
+    """Return memory that is free to the system, so that a step that takes it again is seen to."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(key: str) -> int:
