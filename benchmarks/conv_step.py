@@ -3,10 +3,10 @@
     python benchmarks/conv_step.py [--quick] [--json FILE] [--device cuda] [--rounds N]
 
 All contestants run in one process, interleaved round by round, with the same weights, leak and optimiser (SGD with momentum);
-ratios are medians of the ratios within a round. The floor is our own convolutions and nothing else, with images in torch's default
-order of memory and with channels last, whichever is faster: forward and weight gradients for rules with direct errors, input
-gradients too for backpropagation. Before anything is timed every layer of every contestant must spike. Peak memory is that of
-two steps in a fresh process, above what the process held before.
+ratios are medians of the ratios within a round. The floor is our own convolutions and nothing else, with images in torch's
+default order of memory and with channels last, whichever is faster: forward and weight gradients for rules with direct
+errors, input gradients too for backpropagation. Before anything is timed every layer of every contestant must spike. Peak
+memory is that of two steps in a fresh process, above what the process held before.
 """
 
 from __future__ import annotations

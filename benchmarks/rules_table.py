@@ -2,10 +2,11 @@
 
     python benchmarks/rules_table.py [--quick] [--json FILE] [--device cuda] [--rounds N]
 
-784-256-256-10, batch 128: LIF by traces, first-spike neurons by their spike times, and streams of bits by coincidence, bit by bit
-and as counts. The rules are those of the catalogue, a user's own ones in $APLYSIA_PLUGINS among them, each with its defaults; a
-rule that refuses a kind of neurons is a dash, with its reason in the file. The rules of one kind are interleaved round by round,
-and a round is several steps of training, upkeep counted in; what a rule does less often than that is not in the median.
+784-256-256-10, batch 128: LIF by traces, first-spike neurons by their spike times, and streams of bits by coincidence, bit by
+bit and as counts. The rules are those of the catalogue, a user's own ones in $APLYSIA_PLUGINS among them, each with its
+defaults; a rule that refuses a kind of neurons is a dash, with its reason in the file. The rules of one kind are interleaved
+round by round, and a round is several steps of training, upkeep counted in; what a rule does less often than that is not in
+the median.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
     python benchmarks/scaling.py [--quick] [--json FILE] [--device cuda] [--rounds N]
 
-Dense LIF nets on a constant input of 784, batch 128; one of T, hidden layers and width is changed at a time. At each point the rules
-run in one process, interleaved round by round, beside the floor of their own products (forward and weight gradients; input
-gradients too for those that send errors through the layers). An exponent is fitted by least squares in logarithms over the upper
-half of the range. Peak memory is that of two steps in a fresh process, with eager kernels, above what the process held before.
+Dense LIF nets on a constant input of 784, batch 128; one of T, hidden layers and width is changed at a time. At each point
+the rules run in one process, interleaved round by round, beside the floor of their own products (forward and weight
+gradients; input gradients too for those that send errors through the layers). An exponent is fitted by least squares in
+logarithms over the upper half of the range. Peak memory is that of two steps in a fresh process, with eager kernels, above
+what the process held before.
 
-The machine's own limits, for the roofline: products in float32 and in bfloat16 at the shapes of these nets, and the bandwidth of a
-large copy. Operations and bytes of a step are counted while it runs, see `traffic.py`.
+The machine's own limits, for the roofline: products in float32 and in bfloat16 at the shapes of these nets, and the bandwidth
+of a large copy. Operations and bytes of a step are counted while it runs, see `traffic.py`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/start.py [--quick] [--json FILE] [--device cuda] [--rounds N]
 
-A round runs every command once, one after the other; medians and quartiles over the rounds, and ratios within a round. The first
-epoch is `aplysia run digits-mlp --epochs 1` with its test and everything it writes: with eager kernels, with kernels compiled for
-the first time ever (an empty cache each round), and with the cache that this left.
+A round runs every command once, one after the other; medians and quartiles over the rounds, and ratios within a round. The
+first epoch is `aplysia run digits-mlp --epochs 1` with its test and everything it writes: with eager kernels, with kernels
+compiled for the first time ever (an empty cache each round), and with the cache that this left.
 """
 
 from __future__ import annotations
