@@ -1,4 +1,4 @@
-"""All benchmarks of speed and memory, one after the other, each a process; one JSON each, with the machine and the commit in it.
+"""All benchmarks of speed and memory, one process after the other; one JSON each, with the machine and the commit in it.
 
     python benchmarks/suite.py [--quick] [--only NAME] [--out results/] [--device cuda]
 
