@@ -85,17 +85,17 @@ def of_points(scaling: dict[str, Any], axis: str, place: int) -> list[Case]:
     ]
 
 
-def of_conv(conv: dict[str, Any]) -> list[Case]:
-    """Every contestant of ours of the conv benchmark."""
+def of_race(race: dict[str, Any]) -> list[Case]:
+    """Every contestant whose work was counted, of a race with floors."""
     return [
         Case(
             name,
-            conv["milliseconds"][name]["median"],
-            conv["milliseconds"][name]["median"] / times,
-            conv["work"][name]["operations"],
-            conv["work"][name]["bytes"],
+            race["milliseconds"][name]["median"],
+            race["milliseconds"][name]["median"] / times,
+            race["work"][name]["operations"],
+            race["work"][name]["bytes"],
         )
-        for name, times in conv["times_floor"].items()
+        for name, times in race["times_floor"].items()
     ]
 
 

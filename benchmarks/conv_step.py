@@ -48,7 +48,7 @@ class Size:
 
 FULL = Size("64C3-128C3-A2-256C3-A2-F10", (3, 32, 32), 6, 32)
 QUICK = Size("4C3-6C3-A2-8C3-A2-F10", (3, 12, 12), 3, 4)
-ORDERS = {"default order": torch.contiguous_format, "channels last": torch.channels_last}
+ORDERS = {"default order": {"order": torch.contiguous_format}, "channels last": {"order": torch.channels_last}}
 # Name of a contestant of ours -> rule, scheme, and the products it cannot do without.
 OURS: dict[str, tuple[Callable[[], Any], Callable[[], Any], tuple[str, ...]]] = {
     "ottt_bp": (aplysia.rules.Symmetric, aplysia.temporal.Trace, floors.CHAINED),
@@ -115,30 +115,6 @@ def memory_of(name: str, size: Size, device: str, threads: int, compiled: bool) 
         return interleave.peak_of(made.step, device=torch.device(device))
 
 
-def floor(size: Size, seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Milliseconds of the parts in both orders, the faster order, and the floor of each set of parts, round by round."""
-
-    def rounds(order: str, wanted: tuple[str, ...]) -> list[float]:
-        return [sum(each) for each in zip(*(seconds[f"floor: {part}, {order}"] for part in wanted), strict=True)]
-
-    best = min(ORDERS, key=lambda order: statistics.median(rounds(order, floors.CHAINED)))
-    for name, wanted in (("floor_chained", floors.CHAINED), ("floor_direct", floors.DIRECT)):
-        seconds[name] = rounds(best, wanted)
-    counts = floors.operations(task(size, interleave.CPU).net, batch=size.batch, steps=size.steps)
-    return {
-        "order": best,
-        "parts": {
-            order: {part: interleave.spread(seconds.pop(f"floor: {part}, {order}")) for part in floors.CHAINED}
-            for order in ORDERS
-        },
-        "operations": counts,
-        "gflops": {
-            name: sum(counts[part] for part in wanted) / statistics.median(seconds[name]) / 1e9
-            for name, wanted in (("floor_chained", floors.CHAINED), ("floor_direct", floors.DIRECT))
-        },
-    }
-
-
 def contest(size: Size, rounds: int, device: torch.device, *, quick: bool) -> dict[str, Any]:
     """Everyone, and the floor."""
     everyone: dict[str, Step] = {}
@@ -156,13 +132,11 @@ def contest(size: Size, rounds: int, device: torch.device, *, quick: bool) -> di
         rates[name] = made.rates() if "compiled" not in name else rates[name.replace("_compiled", "")]
         everyone[name] = made.step
         assert min(rates[name]) > LEAST_RATE, f"{name} has a silent layer, and is no comparison: {rates[name]}"
-    for order, how in ORDERS.items():
-        given = task(size, device)
-        products = floors.parts(given.net, batch=size.batch, steps=size.steps, order=how)
-        everyone |= {f"floor: {part}, {order}": step for part, step in products.items()}
+    floor = floors.Floor(task(size, device).net, size.batch, size.steps, ORDERS)
+    everyone |= floor.contestants()
     work = {name: traffic.of(everyone[name]) for name in OURS}
     seconds = interleave.race(everyone, rounds, warm_up=1 if quick else 2, device=device)
-    floored = floor(size, seconds)
+    floored = floor.settle(seconds)
     return {
         "rounds": rounds,
         "spike_rates": rates,
@@ -170,14 +144,10 @@ def contest(size: Size, rounds: int, device: torch.device, *, quick: bool) -> di
         "samples_per_second": {name: size.batch / statistics.median(s) for name, s in seconds.items()},
         **ratios(seconds),
         "floor": floored,
-        "times_floor": {name: interleave.ratio(seconds, name, _floor_of(name)) for name in OURS},
+        "times_floor": floors.times(seconds, {name: wanted for name, (_, _, wanted) in OURS.items()}),
         "work": {name: found._asdict() for name, found in work.items()},
         "missing": missing,
     }
-
-
-def _floor_of(name: str) -> str:
-    return "floor_chained" if OURS[name][2] == floors.CHAINED else "floor_direct"
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:

@@ -74,15 +74,35 @@ def conv_step(stored: Stored, roof: bounds.Roof | None) -> list[str]:
     if memory:
         lines += ["Peak memory, of the best peer's: " + ", ".join(memory) + "."]
     lines += [f"Missing: {name} ({why})." for name, why in stored["missing"].items()]
-    floor = stored["floor"]
-    parts = ", ".join(f"{part} {ms['median']:.3g} ms" for part, ms in floor["parts"][floor["order"]].items())
-    speeds = ", ".join(f"{name} {speed:.3g} GFLOP/s" for name, speed in floor["gflops"].items())
-    lines += [f"Floor with images in {floor['order']}, the faster one: {parts}; {speeds}.", ""]
-    if roof is None:
-        return [*lines, "What bounds it cannot be said without `scaling.json`.", ""]
-    for case in bounds.of_conv(stored):
-        lines += [bounds.sentences(case, roof), ""]
+    lines += ["", *floor_lines(stored["floor"])]
+    return [*lines, *bound_lines(stored, roof)]
+
+
+def dense_step(stored: Stored, roof: bounds.Roof | None) -> list[str]:
+    """Peers and memory as ever; floors and bounds by T where they were measured."""
+    lines = results_page.speed_table(stored)
+    for race in (race for race in stored.values() if isinstance(race, dict) and "floor" in race):
+        times = ", ".join(f"`{name}` {ratio:.2f}" for name, ratio in race["times_floor"].items())
+        lines += [f"### What bounds it at T = {race['steps']}", "", f"Times the floor of its own products: {times}."]
+        lines += [*floor_lines(race["floor"]), *bound_lines(race, roof)]
     return lines
+
+
+def floor_lines(floor: Stored) -> list[str]:
+    """The floor's parts, and its speed in every variant."""
+    parts = ", ".join(f"{part} {ms['median']:.3g} ms" for part, ms in floor["parts"][floor["variant"]].items())
+    speeds = (
+        f"{name} " + ", ".join(f"{speed:.3g} GFLOP/s ({variant})" for variant, speed in by_variant.items())
+        for name, by_variant in floor["gflops"].items()
+    )
+    return [f"Floor ({floor['variant']}): {parts}; {'; '.join(speeds)}.", ""]
+
+
+def bound_lines(stored: Stored, roof: bounds.Roof | None) -> list[str]:
+    """Three sentences on each step of ours."""
+    if roof is None:
+        return ["What bounds it cannot be said without `scaling.json`.", ""]
+    return [line for case in bounds.of_race(stored) for line in (bounds.sentences(case, roof), "")]
 
 
 _BEST = {"peer": "best_peer", "hoisted peer": "best_hoisted_peer", "ReLU net": "best_relu"}
@@ -179,7 +199,7 @@ def page(results: Path, docs: Path) -> str:
     roof = None if scaled is None else bounds.roof_of(scaled)
     sections = {
         "start": ("Start", start),
-        "train_step": ("A training step of a dense net", results_page.speed_table),
+        "train_step": ("A training step of a dense net", lambda stored: dense_step(stored, roof)),
         "conv_step": ("A training step of a conv net", lambda stored: conv_step(stored, roof)),
         "first_spike": ("A training step of first-spike nets", results_page.first_spike_table),
         "streams": ("A training step of stochastic streams", lambda _: streams(results / "streams.json")),

@@ -210,7 +210,7 @@ def main() -> None:
     results: dict[str, Any] = {**command.conditions(arguments), "rounds": rounds, "base": asdict(plan.base)}
     with kernels(compiled=not arguments.quick) as compiled:
         results["compiled_kernels"] = compiled
-        results["limits"] = limits(plan, rounds, device)
+        results["limits"] = limits(plan, min(rounds, 5), device)
         results["axes"] = {axis: curve(axis, plan, rounds, device) for axis in plan.axes}
     for axis, found in results["axes"].items():
         for method, laws in found["exponents"].items():

@@ -11,6 +11,7 @@ import bounds
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from aplysia.report.layout import COLOURS, MARKERS
 
@@ -43,12 +44,14 @@ def scaling(stored: dict[str, Any]) -> str:
         grid[0][0].set_ylabel("a training step, ms")
         grid[1][0].set_ylabel("peak memory of a step, MB")
         handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=(len(labels) + 1) // 2, frameon=False)
         return _svg(figure, "time and memory of a training step against T, depth and width")
 
 
 def _curves(axes: Axes, found: dict[str, Any], what: str) -> None:
     axes.set(xscale="log", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.25)
     floors: dict[tuple[float, ...], list[str]] = {}
     for i, method in enumerate(found["points"][0]):
@@ -91,7 +94,7 @@ def roofline(stored: dict[str, Any], conv: dict[str, Any] | None) -> str:
                 here = [case for point in cases for case in point if case.name == method]
                 shown += _scatter(axes, here, colour, MARKERS[shape][1], 16)
         if conv is not None:
-            for colour, case in enumerate(bounds.of_conv(conv)):
+            for colour, case in enumerate(bounds.of_race(conv)):
                 methods = list(stored["axes"]["T"]["points"][0])
                 place = methods.index(case.name) if case.name in methods else colour + len(methods)
                 shown += _scatter(axes, [case], place, "*", 110)
@@ -100,16 +103,15 @@ def roofline(stored: dict[str, Any], conv: dict[str, Any] | None) -> str:
         axes.plot(xs, [roof.allows(x) for x in xs], color="black", linewidth=1.4)
         axes.axhline(roof.narrow, color="black", linestyle=":", linewidth=1.1)
         axes.axvline(roof.ridge, color=GREY, linewidth=0.7, linestyle="--")
-        axes.text(
-            right, roof.gflops, f"float32 products {roof.gflops:,.0f} GFLOP/s ", ha="right", va="bottom", fontsize=8
-        )
-        axes.text(
-            left, roof.narrow, f" bfloat16 products {roof.narrow:,.0f} GFLOP/s", ha="left", va="bottom", fontsize=8
-        )
-        axes.text(
-            left, roof.allows(left), f" copy {roof.gigabytes:.1f} GB/s", ha="left", va="top", fontsize=8, color="black"
-        )
         axes.set(xscale="log", yscale="log", xlim=(left, right))
+        axes.set_ylim(top=2.5 * max(roof.gflops, roof.narrow))
+        for y, told in ((roof.gflops, "float32"), (roof.narrow, "bfloat16")):
+            axes.text(0.99 * right, 1.05 * y, f"{told} products: {y:,.3g} GFLOP/s", ha="right", va="bottom", fontsize=8)
+        x = (left * min(roof.ridge, right)) ** 0.5
+        copy = f"copy: {roof.gigabytes:.3g} GB/s"
+        axes.annotate(
+            copy, (x, roof.allows(x)), (-4, 4), textcoords="offset points", ha="right", va="bottom", fontsize=8
+        )
         axes.set(xlabel="operations a byte read or written", ylabel="GFLOP/s of a training step")
         axes.grid(alpha=0.25)
         _keys(figure, axes, stored, conv)

@@ -5,7 +5,9 @@
 All contestants run in one process, interleaved round by round, so that a noisy machine is noisy to all of them. The figure
 is the median over rounds of samples/s; ratios are medians of the ratios within a round. A peer is written the way its own
 documentation writes it. A user who knows may let a constant input pass a peer's first layer once instead of T times, as
-Aplysia does by itself; those variants run too ("hoisted") and have a ratio of their own.
+Aplysia does by itself; those variants run too ("hoisted") and have a ratio of their own. SpikingJelly also runs under
+`torch.compile`, its fastest way on a CPU (not with `--quick`: its compiler takes a minute). The floor is the matrix products
+of the same net and nothing else, in float32 and, beside it, in bfloat16.
 
 The second table is the peak memory of one step against T, each in a fresh process: resident memory above that of the same
 process before its first step.
@@ -14,48 +16,31 @@ process before its first step.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from typing import Any
 
+import floors
 import interleave
 import torch
-import torch.nn.functional as F
+import traffic
+from dense_peers import BATCH, PEERS, SIZES, inputs, linears, sgd
 from interleave import Step
-from torch import nn
 
 import aplysia
 from aplysia.ops.backend import kernels
 from aplysia.types import Held
 
-BATCH, SIZES = 128, (784, 800, 800, 10)
-
-
-def inputs() -> tuple[torch.Tensor, torch.Tensor]:
-    """Sparse grey images like Fashion-MNIST's, and labels."""
-    source = torch.Generator().manual_seed(0)
-    x = torch.rand(BATCH, SIZES[0], generator=source) * (torch.rand(BATCH, SIZES[0], generator=source) < 0.5)
-    return x, torch.randint(0, SIZES[-1], (BATCH,), generator=source)
-
-
-def linears() -> list[nn.Linear]:
-    """The same weights for every contestant."""
-    made = [nn.Linear(m, n) for m, n in itertools.pairwise(SIZES)]
-    source = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for layer in made:
-            layer.weight.copy_(torch.randn(layer.weight.shape, generator=source) * (2 / layer.in_features) ** 0.5)
-            layer.bias.zero_()
-    return made
-
-
-def sgd(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, fused=True)
+# The products that each rule cannot do without.
+PRODUCTS = {
+    "ottt_bp": floors.CHAINED,
+    "direct_feedback": floors.DIRECT,
+    "pseudo_zeroth_order": floors.DIRECT,
+    "bptt": floors.CHAINED,
+}
 
 
 def ours(rule: Any, temporal: Any, steps: int) -> Step:
@@ -70,114 +55,7 @@ def ours(rule: Any, temporal: Any, steps: int) -> Step:
     return lambda: learner.update(Held(x, steps), y)
 
 
-def snntorch_bptt(steps: int, hoisted: bool = False) -> Step:
-    import snntorch
-    from snntorch import surrogate
-
-    one, two, three = linears()
-    lifs = [snntorch.Leaky(beta=0.5, spike_grad=surrogate.sigmoid(slope=4)) for _ in range(2)]
-    optimiser = sgd([*one.parameters(), *two.parameters(), *three.parameters()])
-    x, y = inputs()
-
-    def step() -> None:
-        first, second = lifs[0].init_leaky(), lifs[1].init_leaky()
-        loss = torch.zeros(())
-        held = one(x) if hoisted else None
-        for _ in range(steps):
-            spikes, first = lifs[0](one(x) if held is None else held, first)
-            spikes, second = lifs[1](two(spikes), second)
-            loss = loss + F.cross_entropy(three(spikes), y) / steps
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-
-    return step
-
-
-def spikingjelly_bptt(steps: int, hoisted: bool = False) -> Step:
-    from spikingjelly.activation_based import functional, layer, neuron, surrogate
-
-    def lif() -> nn.Module:
-        return neuron.LIFNode(
-            tau=2.0,
-            decay_input=False,
-            v_reset=None,
-            detach_reset=True,
-            surrogate_function=surrogate.Sigmoid(alpha=4.0),
-            step_mode="m",
-        )
-
-    def dense(linear: nn.Linear) -> nn.Module:
-        made = layer.Linear(linear.in_features, linear.out_features, step_mode="m")
-        made.load_state_dict(linear.state_dict())
-        return made
-
-    one, two, three = linears()
-    first = one if hoisted else dense(one)
-    rest = nn.Sequential(lif(), dense(two), lif(), dense(three))
-    optimiser = sgd([*first.parameters(), *rest.parameters()])
-    x, y = inputs()
-
-    def step() -> None:
-        drive = first(x).expand(steps, -1, -1) if hoisted else first(x.expand(steps, -1, -1))
-        out = rest(drive)
-        loss = F.cross_entropy(out.flatten(0, 1), y.repeat(steps))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        functional.reset_net(rest)
-
-    return step
-
-
-def spikingjelly_ottt(steps: int) -> Step:
-    from spikingjelly.activation_based import functional, layer, neuron, surrogate
-
-    def lif() -> nn.Module:
-        return neuron.OTTTLIFNode(
-            tau=2.0, decay_input=False, v_reset=None, detach_reset=True, surrogate_function=surrogate.Sigmoid(alpha=4.0)
-        )
-
-    one, two, three = linears()
-    net = layer.OTTTSequential(one, lif(), two, lif(), three)
-    optimiser = sgd(net.parameters())
-    x, y = inputs()
-
-    def step() -> None:
-        optimiser.zero_grad()
-        for _ in range(steps):
-            out = net(x)
-            (F.cross_entropy(out[0] if isinstance(out, list) else out, y) / steps).backward()
-        optimiser.step()
-        functional.reset_net(net)
-
-    return step
-
-
-def norse_bptt(steps: int, hoisted: bool = False) -> Step:
-    import norse.torch as norse
-
-    one, two, three = linears()
-    lifs = [norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0))) for _ in range(2)]
-    optimiser = sgd([*one.parameters(), *two.parameters(), *three.parameters()])
-    x, y = inputs()
-
-    def step() -> None:
-        first = second = None
-        loss = torch.zeros(())
-        held = one(x) if hoisted else None
-        for _ in range(steps):
-            spikes, first = lifs[0](one(x) if held is None else held, first)
-            spikes, second = lifs[1](two(spikes), second)
-            loss = loss + F.cross_entropy(three(spikes), y) / steps
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-
-    return step
-
-
-def contestants(steps: int) -> tuple[dict[str, Step], dict[str, Step], dict[str, str]]:
+def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Step], dict[str, str]]:
     """Ours, the peers, and which peers are missing and why."""
     rules, schemes = aplysia.rules, aplysia.temporal
     mine = {
@@ -189,30 +67,37 @@ def contestants(steps: int) -> tuple[dict[str, Step], dict[str, Step], dict[str,
         "sltt_bp": ours(rules.Symmetric(), schemes.Traceless(), steps),
         "bptt": ours(rules.Symmetric(), schemes.ThroughTime(), steps),
     }
-    makers: dict[str, Callable[[], Step]] = {
-        "snntorch_bptt": lambda: snntorch_bptt(steps),
-        "snntorch_bptt_hoisted": lambda: snntorch_bptt(steps, hoisted=True),
-        "spikingjelly_bptt": lambda: spikingjelly_bptt(steps),
-        "spikingjelly_bptt_hoisted": lambda: spikingjelly_bptt(steps, hoisted=True),
-        "spikingjelly_ottt": lambda: spikingjelly_ottt(steps),
-        "norse_bptt": lambda: norse_bptt(steps),
-        "norse_bptt_hoisted": lambda: norse_bptt(steps, hoisted=True),
-    }
     peers, missing = {}, {}
-    for name, make in makers.items():
+    for name, make in PEERS.items():
+        if quick and "compiled" in name:
+            missing[name] = "not in a quick run"
+            continue
         try:
-            peers[name] = make()
+            peers[name] = make(steps)
         except ImportError as problem:
             missing[name] = str(problem)
     return mine, peers, missing
 
 
-def race(steps: int, rounds: int) -> dict[str, Any]:
+def race(steps: int, rounds: int, quick: bool) -> dict[str, Any]:
     """Samples per second of everyone, interleaved; ratios to the best peer and to the best peer as documented."""
-    mine, peers, missing = contestants(steps)
-    seconds = interleave.race({**mine, **peers}, rounds)
+    mine, peers, missing = contestants(steps, quick)
+    kinds = {"float32": {"dtype": torch.float32}, "bfloat16": {"dtype": torch.bfloat16}}
+    floor = floors.Floor(aplysia.mlp(SIZES[0], list(SIZES[1:-1]), SIZES[-1]), BATCH, steps, kinds)
+    work = {name: traffic.of(mine[name])._asdict() for name in PRODUCTS}
+    seconds = interleave.race({**mine, **peers, **floor.contestants()}, rounds)
+    floored = floor.settle(seconds, "float32")
     speed = {name: BATCH / statistics.median(s) for name, s in seconds.items()}
-    result: dict[str, Any] = {"steps": steps, "rounds": rounds, "samples_per_second": speed, "missing": missing}
+    result: dict[str, Any] = {
+        "steps": steps,
+        "rounds": rounds,
+        "samples_per_second": speed,
+        "milliseconds": {name: interleave.spread(s) for name, s in seconds.items()},
+        "missing": missing,
+        "floor": floored,
+        "times_floor": floors.times(seconds, PRODUCTS),
+        "work": work,
+    }
     for key, pool in (
         ("ratio_to_best_peer", [p for p in peers if not p.endswith("hoisted")]),
         ("ratio_to_best_hoisted_peer", [p for p in peers if p.endswith("hoisted")]),
@@ -266,19 +151,24 @@ def main() -> None:
     results: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "quick": arguments.quick,
         "batch": BATCH,
         "sizes": SIZES,
     }
     with kernels(compiled=True) as compiled:
         results["compiled_kernels"] = compiled
         for steps in [6] if arguments.quick else [6, 30]:
-            results[f"T{steps}"] = run = race(steps, 7 if arguments.quick else (31 if steps == 6 else 11))
+            results[f"T{steps}"] = run = race(
+                steps, 7 if arguments.quick else (31 if steps == 6 else 11), arguments.quick
+            )
             print(f"\nT = {steps}, samples/s (median of {run['rounds']} rounds)")
             for name, speed in sorted(run["samples_per_second"].items(), key=lambda item: -item[1]):
                 ratio = run.get("ratio_to_best_peer", {}).get(name)
                 hoisted = run.get("ratio_to_best_hoisted_peer", {}).get(name)
                 tail = f"   {ratio:.2f} × best peer, {hoisted:.2f} × best hoisted peer" if ratio else ""
                 print(f"  {name:<28}{speed:>9,.0f}{tail}")
+            for name, ratio in run["times_floor"].items():
+                print(f"  a {name} step takes {ratio:.2f} × the floor of its own products")
             for name, ratio in run["opzo_time_ratio"].items():
                 print(f"  a pseudo_zeroth_order step takes {ratio:.2f} × the time of {name}")
             for name, why in run["missing"].items():
