@@ -247,6 +247,40 @@ def test_a_floor_is_the_products_of_the_net_the_first_layer_once() -> None:
         assert traffic.of(step).operations == floors.operations(net, batch=4, steps=3)[part]
 
 
+def test_floors_are_summed_within_a_round_and_made_of_the_fastest_variant() -> None:
+    floor = floors.Floor(aplysia.mlp(20, [30], 10), 4, 3, {"narrow": {"dtype": torch.bfloat16}, "wide": {}})
+    made = floor.contestants()
+    assert len(made) == 6
+    for step in made.values():
+        step()
+    seconds = {name: [1.0, 2.0, 3.0] if name.endswith("wide") else [2.0, 9.0, 9.0] for name in made}
+    seconds["ours"] = [6.0, 6.0, 18.0]
+    told = floor.settle(seconds)
+    assert told["variant"] == "wide"
+    assert seconds == {"ours": [6.0, 6.0, 18.0], "floor_chained": [3.0, 6.0, 9.0], "floor_direct": [2.0, 4.0, 6.0]}
+    assert told["gflops"]["floor_chained"]["wide"] == pytest.approx(sum(told["operations"].values()) / 6.0 / 1e9)
+    assert floors.times(seconds, {"ours": floors.CHAINED}) == {"ours": 2.0}
+    assert floors.times(seconds, {"ours": floors.DIRECT}) == {"ours": 3.0}
+
+
+def test_the_page_says_what_bounds_the_dense_step(left: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib (extra 'figures')")
+    import page_speed
+
+    race = stored(left, "conv_step")
+    ratios = dict.fromkeys(METHODS, 2.0)
+    race |= {"steps": 6, "best_peer": "a", "best_hoisted_peer": "b"}
+    race |= {"ratio_to_best_peer": ratios, "ratio_to_best_hoisted_peer": ratios}
+    race["times_floor"]["ottt_bp"] = 4.0
+    (tmp_path / "train_step.json").write_text(json.dumps({"quick": False, "T6": race}))
+    shutil.copy(left / "scaling.json", tmp_path)
+    text = page_speed.page(tmp_path, tmp_path)
+    assert "### What bounds it at T = 6" in text
+    assert "`ottt_bp` 4.00" in text
+    assert "**`ottt_bp`**: Its own products are the smaller part of it, 25%" in text
+    assert "Machine and commit were not recorded." in text
+
+
 def test_bytes_are_what_operations_read_and_write() -> None:
     a, b = torch.zeros(8, 4), torch.zeros(4, 2)
     assert traffic.of(lambda: a @ b) == (2 * 8 * 4 * 2, 4 * (8 * 4 + 4 * 2 + 8 * 2))
