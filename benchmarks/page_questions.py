@@ -10,7 +10,7 @@ from typing import Any
 # What each question is answered by: rows of the table, compared with its baseline.
 QUESTIONS = {
     "How should M start?": ("M starts small", "M starts large", "M warms up"),
-    "May M rest after an initial phase?": ("M frozen after 1 epoch", "M frozen after 4 epochs"),
+    "May M rest after an initial phase?": ("M frozen after 1 epoch", "M frozen after 3 epochs"),
     "Which momentum, and updated how often?": (
         "momentum 0.9",
         "momentum 0.999",
@@ -27,7 +27,7 @@ QUESTIONS = {
 }
 # Shown over training: those whose feedback is learnt, or fixed early.
 OVER_TRAINING = (
-    *("OPZO", "forward gradient", "M starts large", "M frozen after 1 epoch", "M frozen after 4 epochs"),
+    *("OPZO", "forward gradient", "M starts large", "M frozen after 1 epoch", "M frozen after 3 epochs"),
     *("momentum 0.999", "1/α dropped", "α=0.5"),
 )
 
