@@ -21,6 +21,7 @@ import aplysia
 from aplysia.credit.spatial.zeroth_order import ZerothOrder
 from aplysia.nets.noise import Noise
 from aplysia.recipes import find
+from aplysia.tables.opzo import cifar10_base
 from aplysia.train.folder import RunFolder
 from aplysia.train.log import Progress
 from aplysia.train.optimise import SGD
@@ -56,17 +57,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/noisy-finetuning"))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--alpha", type=float, default=0.15)
-    parser.add_argument("--recipe", default="cifar10-conv-s")
     parser.add_argument("--epochs", type=int, default=6, help="of backpropagation; fine-tuning takes a third")
     parser.add_argument("--quick", action="store_true", help="the digits, one seed")
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
-    name, seeds = arguments.recipe, [int(s) for s in arguments.seeds.split(",")]
+    recipe, seeds = (
+        replace(cifar10_base(), rule=aplysia.rules.Symmetric()),
+        [int(s) for s in arguments.seeds.split(",")],
+    )
     if arguments.quick:
-        name, seeds = "digits-mlp", [0]
-    noise, found = Noise(alpha=arguments.alpha), {}
+        recipe, seeds = find("digits-mlp"), [0]
+    name, noise, found = recipe.name, Noise(alpha=arguments.alpha), {}
     for seed in seeds:
-        base = replace(find(name), seed=seed, epochs=arguments.epochs)
+        base = replace(recipe, seed=seed, epochs=arguments.epochs)
         start = arguments.out / f"{name}-bp-s{seed}"
         summary = finish(base, start, arguments.data)
         found.setdefault("BP, no noise yet", []).append({"clean": summary["test_accuracy"], "noisy": None})
@@ -89,6 +92,7 @@ def main() -> None:
         if arguments.json:
             facts = {
                 "recipe": name,
+                "train_samples": base.train_samples,
                 "alpha": arguments.alpha,
                 "epochs": arguments.epochs,
                 "seeds": seeds,

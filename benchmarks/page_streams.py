@@ -67,11 +67,12 @@ def stream_gradients(path: Path) -> list[str]:
 def noisy_finetuning(path: Path) -> list[str]:
     """Accuracy with and without noise, before and after each rule went on under it."""
     stored = json.loads(path.read_text())
+    part = f"{stored['train_samples']:,} training images, " if stored["train_samples"] else ""
     lines = [
         "## Fine-tuning under noise",
         "",
-        f"`{stored['recipe']}`, {stored['epochs']} epochs of backpropagation without noise, then a third of that by each rule "
-        f"under noise of α = {stored['alpha']:g} in all hidden layers; {len(stored['seeds'])} seeds "
+        f"`{stored['recipe']}`, {part}{stored['epochs']} epochs of backpropagation without noise, then a third of that by "
+        f"each rule under noise of α = {stored['alpha']:g} in all hidden layers; {len(stored['seeds'])} seeds "
         "(`benchmarks/noisy_finetuning.py`).",
         "",
         "| rule | test accuracy %, no noise | under noise |",
