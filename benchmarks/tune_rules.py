@@ -32,7 +32,7 @@ from aplysia.train.run import Interrupted, Run
 # What a table calls its contenders and their budget.
 SEARCHES: dict[str, tuple[Callable[[], dict[str, Contender]], Budget]] = {
     "opzo-fmnist": (lambda: opzo.contenders(opzo_fmnist()), opzo.FMNIST_BUDGET),
-    "opzo-cifar10": (lambda: opzo.contenders(opzo.cifar10_base()), opzo.CIFAR10_BUDGET),
+    "opzo-cifar10": (opzo.cifar10_contenders, opzo.CIFAR10_BUDGET),
     "headline": (headline.contenders, headline.BUDGET),
 }
 

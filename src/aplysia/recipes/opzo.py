@@ -58,7 +58,8 @@ def opzo_fmnist() -> Recipe:
 
 def opzo_cifar10() -> Recipe:
     """OPZO on CIFAR-10; four convolutions and a readout, for a CPU."""
-    return _augmented(replace(_conv("opzo-cifar10", Cifar10(), "16C3s2-32C3-A2-32C3-A2-32C3-F10"), epochs=10))
+    net = "16C3s2-32C3s2-32C3-A2-32C3-F10"
+    return _augmented(replace(_conv("opzo-cifar10", Cifar10(), net), epochs=10, batch_size=64))
 
 
 def opzo_cifar100() -> Recipe:
