@@ -16,7 +16,8 @@ def stream_speed(path: Path) -> list[str]:
         f"{stored['net']}, N = {stored['length']}, batch {stored['batch']}, torch {stored['torch']}, {stored['threads']} "
         f"threads, medians of {stored['rounds']} rounds in one process (`benchmarks/streams.py`). The floor is the two float32 "
         "products over all steps and one float random number for each bit. "
-        + ("Products of bits ran in bf16, exactly." if stored["bf16_products"] else "Products of bits ran in float32."),
+        + ("Sums of weights ran in bf16, exactly. " if stored["bf16_products"] else "Sums of weights ran in float32. ")
+        + ("Coincidences were counted in bytes." if stored["byte_products"] else ""),
         "",
         "| | ms | × the floor |",
         "| --- | --- | --- |",

@@ -27,7 +27,7 @@ from aplysia.nets.initial import MidRange
 from aplysia.neurons.bitstream import Bitstream
 from aplysia.neurons.stream_memory import BlockMean, RunningMean
 from aplysia.neurons.winner_take_all import WinnerTakeAll
-from aplysia.ops.bit_products import fast_bits
+from aplysia.ops.bit_products import multiplies_bf16, multiplies_bytes
 from aplysia.ops.stream import AbstractEngine, Bits, Counts, Expect, RankOne
 
 INPUTS, HIDDEN, CLASSES = 784, 256, 10
@@ -126,7 +126,8 @@ def main() -> None:
         "length": LENGTH,
         "batch": BATCH,
         "rounds": rounds,
-        "bf16_products": fast_bits(torch.zeros(1)),
+        "bf16_products": multiplies_bf16(),
+        "byte_products": multiplies_bytes(),
         "milliseconds": {name: 1e3 * statistics.median(s) for name, s in seconds.items()},
         "times_floor": {
             name: interleave.ratio(seconds, name, "floor") for name in everyone if not name.startswith("floor")

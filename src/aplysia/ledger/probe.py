@@ -80,7 +80,7 @@ class Probe(TorchDispatchMode):
             for method, kind in (("response", "response"), ("after", "transport")):
                 if hasattr(rule, method):
                     stack.enter_context(mock.patch.object(rule, method, self._inside(getattr(rule, method), kind)))
-            # Products of bits in three parts would be seen as three products.
+            # Products of bits in three parts would be seen as three products, and bytes are told by nothing as spikes.
             stack.enter_context(mock.patch("aplysia.nets.stream.fast_bits", return_value=False))
             stack.enter_context(self)
             yield self

@@ -133,7 +133,7 @@ def run_stream(
     drive = layer.prepare((bits.detach() if route.cut else bits).flatten(0, 1))
     weight, geometry = layer.effective_weight(), layer.geometry
     if fast_bits(drive) and streams.exact(layer):
-        geometry = for_bits(geometry)
+        geometry = for_bits(geometry, unit=float(streams.unit(layer)), whole=not layer.pools)
     feedback = route.feedback(layer, weight) if drive.requires_grad else None
 
     def outer(delta: Tensor, pre: Tensor, shape: torch.Size) -> Tensor:

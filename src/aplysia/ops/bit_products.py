@@ -1,9 +1,9 @@
 """Products of matrices of which one holds bits, in low precision and yet exact.
 
-A bit, or a gradient spike times a power of two, is the same number in bf16. A real weight is three bf16 numbers that add up
-to it, W = W₁ + W₂ + W₃, to the last place of float32. Where the processor multiplies bf16 with float32 sums much faster than
-float32 itself (x86 with AMX), a product with bits is done in that way: one pass for two matrices of bits, three where weights
-are real. Elsewhere nothing changes.
+Two matrices of bits, or of bits and gradient spikes ±1, have whole numbers for their product, which bytes with 32-bit sums
+give exactly. A bit is the same number in bf16 too, and a real weight is three bf16 numbers that add up to it, W = W₁ + W₂ + W₃,
+to the last place of float32. Coincidences are counted in bytes where the processor multiplies those (x86 with VNNI), and sums
+of weights go by bf16 where that is more than three times as fast as float32 (x86 with AMX). Elsewhere nothing changes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,29 @@ from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, Dense
 
-# Three products with fewer weights are slower than one. Not by the number of rows, which is that of a chunk: no number may
-# depend on how streams are cut.
+# Products with fewer weights are slower in parts than in one. Not by the number of rows, which is that of a chunk: no number
+# may depend on how streams are cut.
 _WORTH = 1 << 14
 
 
+def _has(capability: str) -> bool:
+    asked = getattr(torch.cpu, f"_is_{capability}_supported", None)
+    return asked is not None and bool(asked())
+
+
+def multiplies_bf16() -> bool:
+    """Whether three bf16 products are faster than one of float32."""
+    return _has("amx_tile")
+
+
+def multiplies_bytes() -> bool:
+    """Whether a product of bytes is faster than one of float32; without such instructions torch takes them one by one."""
+    return _has("vnni") and torch.backends.mkldnn.is_available()
+
+
 def fast_bits(like: Tensor) -> bool:
-    """Whether products with bits are faster in bf16 here."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return like.device.type == "cpu" and like.dtype == torch.float32 and supported is not None and bool(supported())
+    """Whether some product with bits is faster in low precision here."""
+    return like.device.type == "cpu" and like.dtype == torch.float32 and (multiplies_bf16() or multiplies_bytes())
 
 
 @contextmanager
@@ -51,10 +65,19 @@ def thirds(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class DenseBits(AbstractGeometry):
-    """Dense weights where the drive holds bits and δ is 0 or ± a power of two: float32 results by bf16 products."""
+    """Dense weights where the drive holds bits and δ is 0 or ± a power of two: float32 results by products in low precision.
+
+    Attributes:
+        bf16: whether bf16 is used, by thirds of the weights forward and for coincidences that are not counted in bytes.
+        unit: the one size of δ that is not 0, where coincidences are counted in bytes; the drive is then 0 or 1. None: they are
+            not.
+    """
+
+    bf16: bool
+    unit: float | None
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if weight.numel() < _WORTH:
+        if not self.bf16 or weight.numel() < _WORTH:
             return F.linear(drive, weight, bias)
         low, middle, high = thirds(weight)[::-1]
         with _bf16_products():
@@ -68,6 +91,9 @@ class DenseBits(AbstractGeometry):
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         if weight_shape.numel() < _WORTH:
             return delta.t() @ pre
+        if self.unit is not None:
+            counts = torch._int_mm(delta.sign().to(torch.int8).t(), pre.to(torch.int8))
+            return counts.to(delta.dtype).mul_(self.unit)
         with _bf16_products():
             return delta.t() @ pre
 
@@ -81,6 +107,15 @@ class DenseBits(AbstractGeometry):
         return (weight_shape[0],)
 
 
-def for_bits(geometry: AbstractGeometry) -> AbstractGeometry:
-    """The same geometry by bf16 products, where there is one."""
-    return DenseBits() if isinstance(geometry, Dense) else geometry
+def for_bits(geometry: AbstractGeometry, *, unit: float, whole: bool) -> AbstractGeometry:
+    """The same geometry by products in low precision, where there is one and something is gained.
+
+    Args:
+        geometry: of the synapse.
+        unit: the one size of δ that is not 0, a power of two.
+        whole: whether the drive is 0 or 1, and not a mean of such over a pool.
+    """
+    if not isinstance(geometry, Dense):
+        return geometry
+    bf16, counted = multiplies_bf16(), whole and multiplies_bytes()
+    return DenseBits(bf16, unit if counted else None) if bf16 or counted else geometry
