@@ -92,7 +92,7 @@ class DenseBits(AbstractGeometry):
         if weight_shape.numel() < _WORTH:
             return delta.t() @ pre
         if self.unit is not None:
-            counts = torch._int_mm(delta.sign().to(torch.int8).t(), pre.to(torch.int8))
+            counts = torch.ops.aten._int_mm(delta.sign().to(torch.int8).t(), pre.to(torch.int8))
             return counts.to(delta.dtype).mul_(self.unit)
         with _bf16_products():
             return delta.t() @ pre
