@@ -1,6 +1,6 @@
 """The same search for every rule of a table: six trials each, one seed, chosen by held-out accuracy.
 
-    python benchmarks/tune_rules.py opzo-fmnist|opzo-cifar10|headline [--data DIR] [--json FILE] [--jobs N] [--only ROW]
+    python benchmarks/tune_rules.py TABLE [--data DIR] [--json FILE] [--jobs N] [--only ROW]
 
 A trial trains on a part of the training set, a quarter of it held out, at a seed no table uses. Every row gets six trials over
 its learning rate and what else it has that scales its hidden errors. The record goes to results/tuning; the values chosen stand
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from aplysia.recipes.opzo import opzo_fmnist
-from aplysia.tables import headline, opzo
+from aplysia.tables import headline, opzo, ssnn
 from aplysia.tables.searched import Budget, Contender
 from aplysia.train.codec import override
 from aplysia.train.folder import RunFolder
@@ -34,6 +34,7 @@ SEARCHES: dict[str, tuple[Callable[[], dict[str, Contender]], Budget]] = {
     "opzo-fmnist": (lambda: opzo.contenders(opzo_fmnist()), opzo.FMNIST_BUDGET),
     "opzo-cifar10": (opzo.cifar10_contenders, opzo.CIFAR10_BUDGET),
     "headline": (headline.contenders, headline.BUDGET),
+    "ssnn-devices": (ssnn.device_contenders, ssnn.DEVICES_BUDGET),
 }
 
 

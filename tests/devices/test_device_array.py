@@ -53,6 +53,33 @@ def test_coincidences_become_pulses_by_thinning() -> None:
     assert take_coincidences(p) == []
 
 
+@pytest.mark.parametrize("netted", [False, True])
+def test_netted_pulses_leave_unequal_devices_where_they_are(netted: bool) -> None:
+    """As many up as down: sent, they pull a cell of unequal steps towards its symmetry point; netted, none is sent."""
+    p = parameter(50, 50, value=0.5)
+    uneven = SoftBounds(quantum=Q, spread=Spread(asymmetry=0.3))
+    optimiser = PulsedArray([p], device=uneven, lr=1.0, netted=netted)
+    leave(p, 20, 20, unit=Q)
+    optimiser.step()
+    assert optimiser.writes == ([0] if netted else [50 * 50 * 40])
+    assert bool((p.detach() == 0.5).all()) if netted else bool((p.detach() < 0.5).all())
+
+
+def test_netted_pulses_end_where_all_would_on_equal_steps() -> None:
+    ends, writes = [], []
+    for netted in (False, True):
+        p = parameter(5, 7, value=0.0)
+        optimiser = PulsedArray([p], device=ConstantStep(quantum=Q), lr=4 * Q, netted=netted)
+        up, down = (torch.randint(0, 5, (5, 7), generator=source(s)).double() for s in (1, 2))
+        leave(p, up, down, unit=0.25)
+        optimiser.step()
+        ends.append(p.detach())
+        writes += optimiser.writes
+    assert torch.equal(*ends)
+    assert ends[0].count_nonzero() > 0
+    assert writes == [int((up + down).sum()), int((up - down).abs().sum())]
+
+
 def test_a_rate_of_one_pulse_a_coincidence_is_exact() -> None:
     p = parameter(5, 7, value=0.0)
     optimiser = PulsedArray([p], device=ConstantStep(quantum=Q), lr=4 * Q)

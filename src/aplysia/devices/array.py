@@ -36,6 +36,8 @@ class PulsedArray(torch.optim.Optimizer):
         lr: η ≥ 0.
         weight_decay: λ ≥ 0, a gradient λ·w beside the other: pulses rounded at random, even where the rest are coincidences.
         several: whether a coincidence may ask for more than one pulse; else a rate that needs it is refused.
+        netted: whether pulses up and down that one update has for the same cell cancel each other before they are sent. Devices
+            with unequal steps then do not drift on noise alone; the array must count before it pulses.
         seed: of cells, thinning and noise. With the number of steps and the cells, which are in the state, it is all that a
             resumed run needs.
 
@@ -52,6 +54,7 @@ class PulsedArray(torch.optim.Optimizer):
         lr: float = 0.1,
         weight_decay: float = 0.0,
         several: bool = False,
+        netted: bool = False,
         seed: int = 0,
     ) -> None:
         for key, value in (("lr", lr), ("weight_decay", weight_decay)):
@@ -62,7 +65,7 @@ class PulsedArray(torch.optim.Optimizer):
                     got=repr(value),
                     fix="use 0.1 for lr, 0 for none",
                 )
-        self.cell, self.several, self.seed = device, several, seed
+        self.cell, self.several, self.netted, self.seed = device, several, netted, seed
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -109,6 +112,9 @@ class PulsedArray(torch.optim.Optimizer):
         thinning = generator(w.device, self.seed, "thinning", state["step"], index)
         noise = generator(w.device, self.seed, "device", state["step"], index)
         up, down = self._pulses(w, grad, counted, lr, decay, thinning)
+        if self.netted:
+            both = torch.minimum(up, down)
+            up, down = up - both, down - both
         state["writes"] += self.cell.step(w, cells, up, down, noise)
         state["step"] += 1
 

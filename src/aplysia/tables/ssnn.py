@@ -7,6 +7,7 @@ accuracy approaches that of the artificial net as spike trains grow.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from aplysia.credit.contract import AbstractSpatial
 from aplysia.credit.spatial.copy_once import CopyOnce
@@ -18,7 +19,7 @@ from aplysia.credit.spatial.sign_symmetric import SignSymmetric
 from aplysia.credit.spatial.symmetric import Symmetric
 from aplysia.credit.temporal.coincidence import Coincidence
 from aplysia.credit.transport import LargestChange
-from aplysia.devices.base import AbstractDevice
+from aplysia.devices.base import AbstractCell, AbstractDevice
 from aplysia.devices.constant_step import ConstantStep
 from aplysia.devices.ideal import Ideal
 from aplysia.devices.law import Spread
@@ -31,6 +32,7 @@ from aplysia.neurons.winner_take_all import WinnerTakeAll
 from aplysia.ops.stream import AbstractEngine, Bits, Counts, Expect
 from aplysia.recipes import find
 from aplysia.tables.base import Column, Row, Table
+from aplysia.tables.searched import Budget, Contender, rows
 from aplysia.train.optimise import Pulsed
 from aplysia.train.recipe import Recipe
 
@@ -62,15 +64,15 @@ def _with(recipe: Recipe, engine: AbstractEngine, memory: AbstractMemory, steps:
 def _lengths(
     recipe: Recipe, kinds: dict[str, tuple[AbstractEngine, AbstractMemory, tuple[int, ...]]], note: str
 ) -> Table:
-    rows = [Row("artificial net", _with(recipe, Expect(), RunningMean(), 1), group="artificial net", level=True)]
-    rows += [
+    made = [Row("artificial net", _with(recipe, Expect(), RunningMean(), 1), group="artificial net", level=True)]
+    made += [
         Row(f"{kind} N={n}", _with(recipe, engine, memory, n), group=kind)
         for kind, (engine, memory, lengths) in kinds.items()
         for n in lengths
     ]
     return Table(
         title=f"How long must streams be? {recipe.net} on {recipe.data.name}",
-        rows=tuple(rows),
+        rows=tuple(made),
         baseline="artificial net",
         note=_READING + note,
         axis="steps",
@@ -112,62 +114,81 @@ def ssnn_fmnist() -> Table:
     return _whole("ssnn-fmnist")
 
 
-def _devices(title: str, devices: dict[str, tuple[AbstractDevice, str]], note: str) -> Table:
-    recipe = replace(find("ssnn-digits"), validation=0.0)
-    rows = [
-        Row(name, replace(recipe, optimiser=Pulsed(lr=0.5, device=device, several=True)), group=group)
-        for name, (device, group) in devices.items()
-    ]
+def _devices(title: str, rows: tuple[Row, ...], note: str) -> Table:
     return Table(
         title=title,
-        rows=tuple(rows),
+        rows=rows,
         baseline=rows[0].name,
-        note=_READING
-        + note
-        + " 64-48-10 on the digits, streams of 32 bits, running mean, 15 epochs, lr 0.5 for all; a "
-        "coincidence that asks for more than one pulse gets several.",
+        note=f"{_READING}{note} 64-48-10 on the digits, streams of 32 bits, running mean, 15 epochs; a coincidence that asks "
+        "for more than one pulse gets several.",
         extra=(_EXTRA[0], _EXTRA[3]),
     )
 
 
-def ssnn_devices() -> Table:
-    """Real devices, and what a second array recovers."""
+def _on_digits(device: AbstractDevice, **settings: Any) -> Recipe:
+    recipe = replace(find("ssnn-digits"), validation=0.0)
+    return replace(recipe, optimiser=Pulsed(lr=0.5, device=device, several=True, **settings))
+
+
+DEVICES_BUDGET = Budget(1_400, 8, "results/tuning/ssnn-devices.json")
+# The best of each row's six trials; `tests/report/test_tuned_values.py` compares them with the record.
+DEVICES: dict[str, str] = {}
+
+
+def device_contenders() -> dict[str, Contender]:
+    """The rows of `ssnn-devices` before their search."""
     bound = 2.0
     asymmetric = SoftBounds(quantum=0.01, bound=bound, spread=Spread(asymmetry=0.3))
+    reram, exponential = ReramSb(bound=bound, quiet=True), ReramEs(bound=bound, quiet=True)
+    devices: dict[str, tuple[AbstractDevice, str]] = {
+        "any real step": (Ideal(bound=bound), "ideal"),
+        "constant step": (ConstantStep(quantum=0.01, bound=bound), "constant step"),
+        "idealized": (Idealized(bound=bound), "constant step"),
+        "gokmen_vlasov": (GokmenVlasov(bound=bound), "constant step"),
+        "capacitor": (Capacitor(bound=bound), "linear step"),
+        "ecram": (Ecram(bound=bound), "linear step"),
+        "ecram_mo": (EcramMo(bound=bound), "linear step"),
+        "reram_sb": (ReramSb(bound=bound), "soft bounds"),
+        "reram_sb, quiet": (reram, "soft bounds"),
+        "reram_es": (ReramEs(bound=bound), "exponential step"),
+        "reram_es, quiet": (exponential, "exponential step"),
+        "asymmetric": (asymmetric, "soft bounds"),
+    }
+    rates = {"optimiser.lr": (0.125, 0.25, 0.5, 0.75, 1.0, 1.5)}
+    made = {name: Contender(_on_digits(device), group, rates) for name, (device, group) in devices.items()}
+    for name in ("asymmetric", "reram_sb, quiet"):
+        cell = devices[name][0]
+        assert isinstance(cell, AbstractCell), "a single array"
+        pair = TikiTaka(fast=cell, slow=cell, columns=None)
+        made[f"{name}, netted"] = Contender(_on_digits(cell, netted=True), "netted", rates)
+        made[f"{name}, Tiki-Taka"] = Contender(
+            _on_digits(pair), "two arrays", {"optimiser.lr": (0.5, 1.0), "optimiser.device.rate": (0.003, 0.01, 0.03)}
+        )
+    return made
+
+
+def ssnn_devices() -> Table:
+    """Real devices, and what a second array or netted pulses recover."""
     return _devices(
         "What do resistive devices cost, and what does a second array recover?",
-        {
-            "any real step": (Ideal(bound=bound), "ideal"),
-            "constant step": (ConstantStep(quantum=0.01, bound=bound), "constant step"),
-            "idealized": (Idealized(bound=bound), "constant step"),
-            "gokmen_vlasov": (GokmenVlasov(bound=bound), "constant step"),
-            "capacitor": (Capacitor(bound=bound), "linear step"),
-            "ecram": (Ecram(bound=bound), "linear step"),
-            "ecram_mo": (EcramMo(bound=bound), "linear step"),
-            "reram_sb": (ReramSb(bound=bound), "soft bounds"),
-            "reram_sb, quiet": (ReramSb(bound=bound, quiet=True), "soft bounds"),
-            "reram_es": (ReramEs(bound=bound), "exponential step"),
-            "reram_es, quiet": (ReramEs(bound=bound, quiet=True), "exponential step"),
-            "asymmetric": (asymmetric, "soft bounds"),
-            "asymmetric, Tiki-Taka": (TikiTaka(fast=asymmetric, slow=asymmetric), "two arrays"),
-            "reram_sb, quiet, Tiki-Taka": (
-                TikiTaka(fast=ReramSb(bound=bound, quiet=True), slow=ReramSb(bound=bound, quiet=True)),
-                "two arrays",
-            ),
-        },
-        "'quiet' leaves out the noise of single pulses and of writes; 'asymmetric': soft bounds, steps down 30 % smaller.",
+        rows(device_contenders(), DEVICES, DEVICES_BUDGET),
+        "'quiet' leaves out the noise of single pulses and of writes; 'asymmetric': soft bounds, steps down 30 % smaller; "
+        "'netted': pulses up and down of one update cancel before they are sent; Tiki-Taka transfers all columns after each "
+        "update.",
     )
 
 
 def ssnn_quantum() -> Table:
     """From many states to few."""
     bound, quanta = 2.0, (0.001, 0.005, 0.02, 0.05, 0.1)
-    steps = {
-        f"step {q:g}, {2 * bound / q:,.0f} states": (ConstantStep(quantum=q, bound=bound), "constant step")
-        for q in quanta
-    }
+    steps = {f"step {q:g}, {2 * bound / q:,.0f} states": ConstantStep(quantum=q, bound=bound) for q in quanta}
     return _devices(
-        "How many states must a weight have?", {"any real step": (Ideal(bound=bound), "ideal"), **steps}, ""
+        "How many states must a weight have?",
+        (
+            Row("any real step", _on_digits(Ideal(bound=bound)), group="ideal"),
+            *(Row(name, _on_digits(device), group="constant step") for name, device in steps.items()),
+        ),
+        "Learning rate 0.5 for all.",
     )
 
 

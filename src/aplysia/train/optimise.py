@@ -126,12 +126,14 @@ class Pulsed(AbstractOptimiser):
         device: the cells of every array.
         weight_decay: λ of a gradient λ·w beside the other.
         several: whether a coincidence may ask for more than one pulse; else a rate that needs it is refused.
+        netted: whether pulses up and down of one update cancel each other before they are sent to a cell.
     """
 
     lr: float = 0.1
     device: AbstractDevice = field(default_factory=SoftBounds)
     weight_decay: float = 0.0
     several: bool = False
+    netted: bool = False
 
     def __post_init__(self) -> None:
         _positive("optimiser.lr", self.lr)
@@ -144,6 +146,7 @@ class Pulsed(AbstractOptimiser):
             lr=self.lr,
             weight_decay=self.weight_decay,
             several=self.several,
+            netted=self.netted,
             seed=seed,
         )
 
