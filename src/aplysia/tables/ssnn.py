@@ -61,10 +61,13 @@ def _with(recipe: Recipe, engine: AbstractEngine, memory: AbstractMemory, steps:
     )
 
 
-def _lengths(
-    recipe: Recipe, kinds: dict[str, tuple[AbstractEngine, AbstractMemory, tuple[int, ...]]], note: str
-) -> Table:
-    made = [Row("artificial net", _with(recipe, Expect(), RunningMean(), 1), group="artificial net", level=True)]
+Kinds = dict[str, tuple[AbstractEngine, AbstractMemory, tuple[int, ...]]]
+
+
+def _lengths(recipe: Recipe, kinds: Kinds, note: str, *, frames: int = 1) -> Table:
+    # Where the input comes as bits, the artificial net sees their mean over as many frames as the longest streams have.
+    limit = _with(recipe, Expect(), RunningMean(), frames)
+    made = [Row("artificial net", limit, group="artificial net", level=True)]
     made += [
         Row(f"{kind} N={n}", _with(recipe, engine, memory, n), group=kind)
         for kind, (engine, memory, lengths) in kinds.items()
@@ -94,24 +97,42 @@ def ssnn_digits() -> Table:
     )
 
 
-def _whole(name: str) -> Table:
+def _whole(name: str, what: str) -> Table:
     recipe = replace(find(name), validation=0.0, epochs=4)
     return _lengths(
         recipe,
         {"block mean, counts": (Counts(), BlockMean(), LENGTHS), "running mean": (Bits(), RunningMean(), LENGTHS[:3])},
-        f"784-256-10, all 60,000 training images, {recipe.epochs} epochs, batches of {recipe.batch_size}. Streams sent bit "
-        f"by bit (running mean) end at N = {LENGTHS[2]}, since their time grows with N and that of counts does not.",
+        f"{what}, {recipe.epochs} epochs, batches of {recipe.batch_size}. Streams sent bit by bit (running mean) end at "
+        f"N = {LENGTHS[2]}, since their time grows with N and that of counts does not.",
     )
 
 
 def ssnn_mnist() -> Table:
     """Bits and counts over stream lengths on MNIST."""
-    return _whole("ssnn-mnist")
+    return _whole("ssnn-mnist", "784-256-10, all 60,000 training images")
 
 
 def ssnn_fmnist() -> Table:
     """Bits and counts over stream lengths on Fashion-MNIST."""
-    return _whole("ssnn-fmnist")
+    return _whole("ssnn-fmnist", "784-256-10, all 60,000 training images")
+
+
+def ssnn_emnist() -> Table:
+    """Bits and counts over stream lengths on the balanced split of EMNIST."""
+    return _whole("ssnn-emnist", "784-400-47, the balanced split, all 112,800 training images")
+
+
+def ssnn_nmnist() -> Table:
+    """Streams of events: N frames of a recording take the place of the input's bits."""
+    recipe, lengths = replace(find("ssnn-nmnist"), validation=0.0), LENGTHS[:3]
+    return _lengths(
+        recipe,
+        {"running mean": (Bits(), RunningMean(), lengths), "memoryless": (Bits(), Memoryless(), lengths)},
+        f"2312-256-10, {recipe.epochs} epochs, batches of {recipe.batch_size}; 1,000 recordings to learn from and 100 to test "
+        "on, so that one recording is a percentage point. Events are neither independent from step to step nor of one rate: what "
+        "the artificial net sees is their mean.",
+        frames=lengths[-1],
+    )
 
 
 def _devices(title: str, rows: tuple[Row, ...], note: str) -> Table:
