@@ -129,8 +129,8 @@ def ssnn_nmnist() -> Table:
         recipe,
         {"running mean": (Bits(), RunningMean(), lengths), "memoryless": (Bits(), Memoryless(), lengths)},
         f"2312-256-10, {recipe.epochs} epochs, batches of {recipe.batch_size}; 1,000 recordings to learn from and 100 to test "
-        "on, so that one recording is a percentage point. Events are neither independent from step to step nor of one rate: what "
-        "the artificial net sees is their mean.",
+        "on, so that one recording is a percentage point. Events are neither independent from step to step nor of one rate: "
+        "what the artificial net sees is their mean.",
         frames=lengths[-1],
     )
 
