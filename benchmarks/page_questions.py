@@ -20,8 +20,8 @@ QUESTIONS = {
     "What does dropping 1/α do?": ("1/α dropped",),
     "How much noise?": ("α=0.05", "α=0.2", "α=0.5"),
     "Which noise, and where?": (
-        *("Rademacher", "sphere", "membrane", "comparator", "no antithetic pairs"),
-        "traces without noise",
+        *("Rademacher", "sphere", "membrane", "membrane, Rademacher", "membrane, sphere", "comparator"),
+        *("no antithetic pairs", "traces without noise"),
     ),
     "Must M hold every position of a convolution?": ("M pooled per channel",),
 }
