@@ -95,7 +95,19 @@ FMNIST: dict[str, str] = {
     "BP + LL": "optimiser.lr=0.1 rule.local.weight=0.3",
     "readout only": "optimiser.lr=0.05",
 }
-CIFAR10: dict[str, str] = {}
+CIFAR10: dict[str, str] = {
+    "BP": "optimiser.lr=0.1",
+    "OPZO": "optimiser.lr=0.1 rule.noise.alpha=0.2",
+    "forward gradient": "optimiser.lr=0.1 rule.feedback.momentum=0.95",
+    "DKP": "optimiser.lr=0.1 rule.rate=0.1",
+    "DFA": "optimiser.lr=0.05 rule.scale=0.05",
+    "ZO": "optimiser.lr=0.15 rule.scale=0.02",
+    "ZO plain": "optimiser.lr=0.15 rule.scale=0.002",
+    "LL": "optimiser.lr=0.1 rule.local.weight=0.3",
+    "OPZO + LL": "optimiser.lr=0.05 rule.local.weight=1.0",
+    "BP + LL": "optimiser.lr=0.1 rule.local.weight=1.0",
+    "readout only": "optimiser.lr=0.05",
+}
 # Not searched for: the rate of `nmnist-mlp`, the noise of the other tables, and scales at which these rules learn.
 _NMNIST = {
     "OPZO": "rule.noise.alpha=0.1",
