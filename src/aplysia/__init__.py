@@ -40,6 +40,7 @@ _NAMES = {
     "from_nir": "aplysia.exchange.nir_read",
     "load": "aplysia.train.load",
     "kernels": "aplysia.ops.backend",
+    "kept_memory": "aplysia.ops.memory",
 }
 _MODULES = {
     "data": "aplysia.data",

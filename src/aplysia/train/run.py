@@ -21,6 +21,7 @@ from aplysia.data.splits import channel_statistics, part_of, train_validation
 from aplysia.errors import RunError
 from aplysia.nets.net import Input
 from aplysia.ops.backend import compiler_problem, kernels
+from aplysia.ops.memory import kept_memory
 from aplysia.plugins import name_of
 from aplysia.ranks import alone, present
 from aplysia.rng import generator
@@ -86,7 +87,8 @@ class Run:
         # product on a CPU down two times. Set before the first product, since worker threads take it over when they start.
         torch.set_flush_denormal(True)
         try:
-            return self._execute()
+            with kept_memory():
+                return self._execute()
         finally:
             torch.set_flush_denormal(False)
 
