@@ -9,8 +9,9 @@ Aplysia does by itself; those variants run too ("hoisted") and have a ratio of t
 `torch.compile`, its fastest way on a CPU (not with `--quick`: its compiler takes a minute). The floor is the matrix products
 of the same net and nothing else, in float32 and, beside it, in bfloat16.
 
-The second table is the peak memory of one step against T, each in a fresh process: resident memory above that of the same
-process before its first step.
+The process keeps freed memory, as every run of ours does by itself (`aplysia.kept_memory`); the peers gain by that too. The
+second table is the peak memory of one step against T, each in a fresh process: resident memory above that of the same process
+before its first step.
 """
 
 from __future__ import annotations
