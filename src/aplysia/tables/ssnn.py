@@ -153,7 +153,24 @@ def _on_digits(device: AbstractDevice, **settings: Any) -> Recipe:
 
 DEVICES_BUDGET = Budget(1_400, 8, "results/tuning/ssnn-devices.json")
 # The best of each row's six trials; `tests/report/test_tuned_values.py` compares them with the record.
-DEVICES: dict[str, str] = {}
+DEVICES: dict[str, str] = {
+    "any real step": "optimiser.lr=0.75",
+    "constant step": "optimiser.lr=0.75",
+    "idealized": "optimiser.lr=0.75",
+    "gokmen_vlasov": "optimiser.lr=0.75",
+    "capacitor": "optimiser.lr=0.5",
+    "ecram": "optimiser.lr=1.0",
+    "ecram_mo": "optimiser.lr=0.75",
+    "reram_sb": "optimiser.lr=0.5",
+    "reram_sb, quiet": "optimiser.lr=0.75",
+    "reram_es": "optimiser.lr=0.5",
+    "reram_es, quiet": "optimiser.lr=0.5",
+    "asymmetric": "optimiser.lr=0.75",
+    "asymmetric, netted": "optimiser.lr=0.75",
+    "asymmetric, Tiki-Taka": "optimiser.lr=1.0 optimiser.device.rate=0.01",
+    "reram_sb, quiet, netted": "optimiser.lr=0.5",
+    "reram_sb, quiet, Tiki-Taka": "optimiser.lr=1.0 optimiser.device.rate=0.003",
+}
 
 
 def device_contenders() -> dict[str, Contender]:
