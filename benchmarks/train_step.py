@@ -7,7 +7,8 @@ is the median over rounds of samples/s; ratios are medians of the ratios within 
 documentation writes it. A user who knows may let a constant input pass a peer's first layer once instead of T times, as
 Aplysia does by itself; those variants run too ("hoisted") and have a ratio of their own. SpikingJelly also runs under
 `torch.compile`, its fastest way on a CPU (not with `--quick`: its compiler takes a minute). The floor is the matrix products
-of the same net and nothing else, in float32 and, beside it, in bfloat16.
+of the same net and nothing else, in float32 and, beside it, in bfloat16. Contestants called `…_bf16` take the products of the
+hidden layers in bf16 (`precision=bfloat16`); peers run as they are, in float32.
 
 The process keeps freed memory, as every run of ours does by itself (`aplysia.kept_memory`); the peers gain by that too. The
 second table is the peak memory of one step against T, each in a fresh process: resident memory above that of the same process
@@ -33,6 +34,7 @@ from interleave import Step
 
 import aplysia
 from aplysia.ops.backend import kernels
+from aplysia.ops.precision import AbstractPrecision, Bfloat16
 from aplysia.types import Held
 
 # The products that each rule cannot do without.
@@ -44,8 +46,8 @@ PRODUCTS = {
 }
 
 
-def ours(rule: Any, temporal: Any, steps: int) -> Step:
-    net = aplysia.mlp(SIZES[0], list(SIZES[1:-1]), SIZES[-1])
+def ours(rule: Any, temporal: Any, steps: int, precision: AbstractPrecision | None = None) -> Step:
+    net = aplysia.build("-".join(f"F{n}" for n in SIZES[1:]), SIZES[:1], precision=precision)
     with torch.no_grad():
         for layer, linear in zip(net.all, linears(), strict=True):
             layer.weight.copy_(linear.weight)
@@ -67,6 +69,9 @@ def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Ste
         "zeroth_order": ours(rules.ZerothOrder(), schemes.Trace(), steps),
         "sltt_bp": ours(rules.Symmetric(), schemes.Traceless(), steps),
         "bptt": ours(rules.Symmetric(), schemes.ThroughTime(), steps),
+        "ottt_bp_bf16": ours(rules.Symmetric(), schemes.Trace(), steps, Bfloat16()),
+        "direct_feedback_bf16": ours(rules.DirectFeedback(), schemes.Trace(), steps, Bfloat16()),
+        "pseudo_zeroth_order_bf16": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps, Bfloat16()),
     }
     peers, missing = {}, {}
     for name, make in PEERS.items():

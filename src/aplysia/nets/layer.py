@@ -22,6 +22,7 @@ from aplysia.nets.stream import check_stream, run_stream
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream, State
 from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
+from aplysia.ops.precision import AbstractPrecision, Float32
 from aplysia.ops.synapse import Connection, hold, synapse
 from aplysia.types import Held
 
@@ -144,6 +145,8 @@ class Layer(nn.Module):
         self.stem_pool, self.shortcut = stem_pool, shortcut
         # Whether a shortcut starts here, which its net knows.
         self.carried = False
+        # The type of its products, which its net chooses.
+        self.precision: AbstractPrecision = Float32()
         self.weight = nn.Parameter(torch.empty(weight_shape))
         self.bias = nn.Parameter(torch.zeros(weight_shape[0])) if bias else None
         self.weight_gain = nn.Parameter(torch.ones(weight_shape[0])) if standardise else None
@@ -322,13 +325,13 @@ class Layer(nn.Module):
             decay: λ of the neurons behind.
             clean: what the update is paired with in place of x; None: x.
         """
-        weight, bias = self.effective_weight(), self._effective_bias()
+        weight, bias, products = self.effective_weight(), self._effective_bias(), self.precision.products(self.geometry)
         # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
         if isinstance(x, Held):
             drive = self.prepare(_cut(x.value, route))
             feedback = route.feedback(self, weight) if drive.requires_grad else None
             coefficients, carry = route.eligibility.held(x.steps, decay, carry)
-            current = self.thinned(synapse(drive, weight, geometry=self.geometry, feedback=feedback))
+            current = self.thinned(synapse(drive, weight, geometry=products, feedback=feedback))
             return hold(current, bias, coefficients, self.geometry), carry
         steps, batch = x.shape[:2]
         drive = self.prepare(_cut(x, route).flatten(0, 1))
@@ -339,7 +342,7 @@ class Layer(nn.Module):
             pre = pre.flatten(0, 1)
         elif clean is not None:
             pre = heard
-        current = self.thinned(synapse(drive, weight, bias, geometry=self.geometry, feedback=feedback, pre=pre))
+        current = self.thinned(synapse(drive, weight, bias, geometry=products, feedback=feedback, pre=pre))
         return current.unflatten(0, (steps, batch)), carry
 
 

@@ -34,6 +34,7 @@ from aplysia.neurons.lif import LIF
 from aplysia.neurons.potential import Potential
 from aplysia.neurons.winner_take_all import WinnerTakeAll
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
+from aplysia.ops.precision import AbstractPrecision, Float32
 
 # Factor on the branch of a residual block (Brock et al. 2021; OTTT).
 ALPHA = 0.2
@@ -161,6 +162,7 @@ def build(
     gain: float = 1.0,
     dropout: float = 0.0,
     init: AbstractInitial | None = None,
+    precision: AbstractPrecision | None = None,
     seed: int = 0,
 ) -> Net:
     """A net from its text.
@@ -173,12 +175,21 @@ def build(
             `WinnerTakeAll()` for streams.
         bias, standardise, centre, gain, dropout: see `Layer`; the readout is never standardised, centred, scaled or dropped.
         init: law of the initial weights; He's unless said. With `standardise` their scale has no effect.
+        precision: the type of the hidden layers' products, for stepped neurons; the readout's few are always those of float32,
+            since logits decide.
         seed: of the initial weights.
 
     Raises:
-        RecipeError: a text that names no net for this input.
+        RecipeError: a text that names no net for this input, or a precision that this kind of neurons has not.
     """
-    neuron, init = neuron or LIF(), init or He()
+    neuron, init, precision = neuron or LIF(), init or He(), precision or Float32()
+    if not isinstance(precision, Float32) and neuron.kind != AbstractStepped.kind:
+        raise RecipeError(
+            "precision",
+            expected=f"float32 for {neuron.kind} neurons, whose times and sums need its digits",
+            got=type(precision).__name__,
+            fix="set precision=float32",
+        )
     readout = readout or _readouts[neuron.kind]()
     made: list[Layer] = []
     hidden = partial(
@@ -209,7 +220,11 @@ def build(
             law = init.law(math.prod(weight_shape[1:]), readout=False)
             join = hidden(f"block{place}b", geometry, branch.output_shape, weight_shape, law=law, shortcut=shortcut)
             made += [branch, join]
-    return Net(made, seed=seed)
+    net = Net(made, seed=seed)
+    for layer in net.synapses:
+        if layer is not net.readout:
+            layer.precision = precision
+    return net
 
 
 def _projection(name: str, branch: Layer, spec: _Spec, init: AbstractInitial, hidden: Callable[..., Layer]) -> Layer:

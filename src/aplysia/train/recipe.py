@@ -23,6 +23,7 @@ from aplysia.nets.zoo import build, parse
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
+from aplysia.ops.precision import AbstractPrecision, Float32
 from aplysia.plugins import name_of
 from aplysia.train.optimise import SGD, AbstractOptimiser, AbstractSchedule, Cosine
 
@@ -66,6 +67,7 @@ class Recipe:
         bias, standardise, centre, gain, dropout: see `aplysia.nets.layer.Layer`; for first-spike neurons the bias is a
             trainable threshold.
         init: law of the initial weights.
+        precision: the type of the hidden layers' products; for stepped neurons.
         clip: largest gradient norm; None: no clipping.
         probe: measure the feedback's alignment with true backpropagation every so many steps, on a fixed batch of training
             samples (`aplysia.train.alignment`), into `alignment.jsonl`; None: never.
@@ -101,6 +103,7 @@ class Recipe:
     gain: float = 1.0
     dropout: float = 0.0
     init: AbstractInitial = field(default_factory=He)
+    precision: AbstractPrecision = field(default_factory=Float32)
     clip: float | None = None
     probe: int | None = None
     probe_samples: int = 256
@@ -159,6 +162,9 @@ class Recipe:
             if getattr(self, key) != only:
                 wrong.append(f"{key}={getattr(self, key)}")
                 cure.append(f"{key}={str(only).lower()}")
+        if kind != AbstractStepped.kind and not isinstance(self.precision, Float32):
+            wrong.append(f"precision {type(self.precision).__name__}")
+            cure.append("precision=float32")
         if wrong:
             raise RecipeError(
                 f"neuron {type(self.neuron).__name__}",
@@ -192,6 +198,7 @@ class Recipe:
             gain=self.gain,
             dropout=self.dropout,
             init=self.init,
+            precision=self.precision,
             seed=self.seed,
         )
 
