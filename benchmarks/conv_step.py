@@ -31,6 +31,7 @@ from interleave import Step
 import aplysia
 from aplysia.ops.backend import kernels
 from aplysia.ops.memory import kept_memory
+from aplysia.ops.precision import Bfloat16
 from aplysia.ops.surrogate import Sigmoid
 
 LEAK = 0.5
@@ -59,6 +60,10 @@ OURS: dict[str, tuple[Callable[[], Any], Callable[[], Any], tuple[str, ...]]] = 
     "pseudo_zeroth_order": (aplysia.rules.PseudoZerothOrder, aplysia.temporal.Trace, floors.DIRECT),
     "bptt": (aplysia.rules.Symmetric, aplysia.temporal.ThroughTime, floors.CHAINED),
 }
+# Those have a floor, which is of float32; the same by products of the hidden layers in bf16 (`precision=bfloat16`) have none.
+FLOORED = tuple(OURS)
+_BF16 = "_bf16"
+OURS |= {f"{name}{_BF16}": OURS[name] for name in ("ottt_bp", "direct_feedback", "pseudo_zeroth_order")}
 
 
 def task(size: Size, device: torch.device) -> Task:
@@ -81,6 +86,9 @@ class Ours:
     def __init__(self, name: str, given: Task) -> None:
         rule, temporal, _ = OURS[name]
         self.given = given
+        if name.endswith(_BF16):
+            for layer in given.net.hidden:
+                layer.precision = Bfloat16()
         self.learner = aplysia.Learner(
             given.net,
             rule=rule(),
@@ -137,7 +145,7 @@ def contest(size: Size, rounds: int, device: torch.device, *, quick: bool) -> di
         assert min(rates[name]) > LEAST_RATE, f"{name} has a silent layer, and is no comparison: {rates[name]}"
     floor = floors.Floor(task(size, device).net, size.batch, size.steps, ORDERS)
     everyone |= floor.contestants()
-    work = {name: traffic.of(everyone[name]) for name in OURS}
+    work = {name: traffic.of(everyone[name]) for name in FLOORED}
     seconds = interleave.race(everyone, rounds, warm_up=1 if quick else 2, device=device)
     floored = floor.settle(seconds)
     return {
@@ -147,7 +155,7 @@ def contest(size: Size, rounds: int, device: torch.device, *, quick: bool) -> di
         "samples_per_second": {name: size.batch / statistics.median(s) for name, s in seconds.items()},
         **ratios(seconds),
         "floor": floored,
-        "times_floor": floors.times(seconds, {name: wanted for name, (_, _, wanted) in OURS.items()}),
+        "times_floor": floors.times(seconds, {name: OURS[name][2] for name in FLOORED}),
         "work": {name: found._asdict() for name, found in work.items()},
         "missing": missing,
     }
@@ -222,10 +230,11 @@ def show(results: dict[str, Any]) -> None:
         if name in results["peak_memory_bytes_kept"]:
             line += f" ({results['peak_memory_bytes_kept'][name] / 1e6:,.0f} MB with memory kept)"
         if name in OURS:
-            line += f"   {results['times_floor'][name]:.2f} × its floor"
-            for key in ("best_peer", "best_hoisted_peer", "best_relu"):
-                if key in results:
-                    line += f", {results[f'ratio_to_{key}'][name]:.2f} × {results[key]}"
+            floored = [f"{results['times_floor'][name]:.2f} × its floor"] if name in FLOORED else []
+            keys = [key for key in ("best_peer", "best_hoisted_peer", "best_relu") if key in results]
+            line += "   " + ", ".join(
+                [*floored, *(f"{results[f'ratio_to_{key}'][name]:.2f} × {results[key]}" for key in keys)]
+            )
         print(line)
     for name, why in results["missing"].items():
         print(f"  {name:<36}  missing: {why}")
