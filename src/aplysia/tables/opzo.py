@@ -221,8 +221,8 @@ def opzo_dvscifar10() -> Table:
 
 def opzo_questions() -> Table:
     """What matters in pseudo-zeroth-order training: start, momentum, freezing, 1/α, noise; with the bias over training."""
-    epoch = 56  # steps, of 8,000 samples less the held-out tenth, in batches of 128
-    base = replace(fmnist(), epochs=6, train_samples=8_000, probe=epoch // 2, probe_samples=512)
+    epoch = 112  # steps, of 8,000 samples less the held-out tenth, in batches of 64
+    base = replace(fmnist(), epochs=5, train_samples=8_000, batch_size=64, probe=epoch // 2, probe_samples=512)
     rule = PseudoZerothOrder(noise=_QUIET)
     variants: dict[str, AbstractSpatial] = {"OPZO": rule}
 
@@ -269,7 +269,7 @@ def opzo_questions() -> Table:
 def opzo_depth() -> Table:
     """Nine layers of weights: what direct feedback needs to train them."""
     net = "16C3s2-16C3-A2-16C3-16C3-16C3-16C3-16C3-16C3-F10"
-    base = replace(fmnist(), net=net, train_samples=10_000, epochs=6)
+    base = replace(fmnist(), net=net, train_samples=8_000, epochs=5, batch_size=64)
     names = ("conv4",)
     local = Readouts()
     rules: dict[str, AbstractSpatial] = {

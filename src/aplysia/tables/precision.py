@@ -16,7 +16,7 @@ from aplysia.tables.base import Row, Table
 
 def precision() -> Table:
     """Backpropagation, direct feedback and OPZO in float32 and in bf16."""
-    base = replace(find("fmnist-mlp"), net="F256-F256-F10", train_samples=20_000, epochs=4)
+    base = replace(find("fmnist-mlp"), net="F256-F256-F10", train_samples=12_000, epochs=3)
     rules: dict[str, AbstractSpatial] = {
         "BP": Symmetric(),
         "DFA": DirectFeedback(scale=0.2),

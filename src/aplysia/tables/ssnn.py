@@ -98,7 +98,7 @@ def ssnn_digits() -> Table:
 
 
 def _whole(name: str, what: str) -> Table:
-    recipe = replace(find(name), validation=0.0, epochs=4)
+    recipe = replace(find(name), validation=0.0, epochs=3)
     return _lengths(
         recipe,
         {"block mean, counts": (Counts(), BlockMean(), LENGTHS), "running mean": (Bits(), RunningMean(), LENGTHS[:3])},
