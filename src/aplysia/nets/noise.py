@@ -30,37 +30,37 @@ class AbstractLaw(ABC):
     """The distribution of z: symmetric, mean 0, second moment 1 per unit."""
 
     @abstractmethod
-    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
-        """One z `[B, …]`, of the dtype and on the device of `like`, which is where the source is too."""
+    def draw(self, out: Tensor, source: torch.Generator) -> None:
+        """Fill `out` `[B, …]` with one z; the source is on its device."""
 
 
 @dataclass(frozen=True)
 class Gaussian(AbstractLaw):
     """z ~ N(0, 1)."""
 
-    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
-        return torch.randn(shape, generator=source, device=like.device, dtype=like.dtype)
+    def draw(self, out: Tensor, source: torch.Generator) -> None:
+        out.normal_(generator=source)
 
 
 @dataclass(frozen=True)
 class Rademacher(AbstractLaw):
     """z = ±1 with equal odds: one random bit."""
 
-    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
+    def draw(self, out: Tensor, source: torch.Generator) -> None:
         # One draw of a 64-bit word serves eight units, by the lowest bit of each of its bytes.
-        count = math.prod(shape)
-        words = torch.empty(-(-count // 8), dtype=torch.int64, device=like.device).random_(generator=source)
+        count = out.numel()
+        words = torch.empty(-(-count // 8), dtype=torch.int64, device=out.device).random_(generator=source)
         bits = words.view(torch.int8)[:count].bitwise_and_(1)
-        return bits.mul_(2).sub_(1).view(shape).to(like.dtype)
+        out.copy_(bits.mul_(2).sub_(1).view(out.shape))
 
 
 @dataclass(frozen=True)
 class Sphere(AbstractLaw):
     """z uniform on the sphere of radius √n, for the n units of a layer."""
 
-    def draw(self, shape: tuple[int, ...], source: torch.Generator, like: Tensor) -> Tensor:
-        z = torch.randn(shape, generator=source, device=like.device, dtype=like.dtype).flatten(1)
-        return (z * (math.sqrt(z.shape[1]) / z.norm(dim=1, keepdim=True))).view(shape)
+    def draw(self, out: Tensor, source: torch.Generator) -> None:
+        z = out.normal_(generator=source).view(len(out), -1)
+        z.mul_(math.sqrt(z.shape[1]) / z.norm(dim=1, keepdim=True))
 
 
 class AbstractSite(ABC):
@@ -255,11 +255,9 @@ class NoiseSource:
         size = 2 if self.noise.antithetic else 1
         made = like.new_empty(steps, *like.shape)
         for pair in range(start // size, (start + steps - 1) // size + 1):
-            source = generator(like.device, self.seed, self.purpose, name, self.step, pair)
-            z = self.noise.law.draw(tuple(like.shape), source, like)
             first = pair * size - start
-            if first >= 0:
-                made[first] = z
+            z = made[first] if first >= 0 else torch.empty_like(made[0])
+            self.noise.law.draw(z, generator(like.device, self.seed, self.purpose, name, self.step, pair))
             if size == 2 and first + 1 < steps:
                 torch.neg(z, out=made[first + 1])
         return made
