@@ -383,6 +383,12 @@ def to_oracle(layer: Layer) -> OracleLayer:
     return made
 
 
+def _drawn(law: AbstractLaw, shape: tuple[int, ...], source: torch.Generator) -> Tensor:
+    made = torch.empty(shape, dtype=torch.float64)
+    law.draw(made, source)
+    return made
+
+
 def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracles.OracleRule]:
     """Oracle net and oracle rule, with the library's random draws handed over."""
     kind, by_hand = type(rule).__name__, oracles.RULES | oracles_response.RULES
@@ -394,7 +400,7 @@ def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracl
         site = type(noise.site).__name__
         pair, second = divmod(t, 2) if noise.antithetic else (t, 0)
         source = generator("cpu", rule.seed, "noise", layer.name, step, pair)
-        z = noise.law.draw(shape, source, torch.empty((), dtype=torch.float64))
+        z = _drawn(noise.law, shape, source)
         fading = noise.amount
         factor = (
             fading.floor + (1 - fading.floor) / 2 ** (step / fading.half_life) if isinstance(fading, Fading) else 1.0
@@ -406,7 +412,7 @@ def oracle_of(net: Net, rule: AbstractSpatial) -> tuple[list[OracleLayer], oracl
         if what.startswith("direction "):
             _, t, shape = what.split(" ", 2)
             source = generator("cpu", rule.seed, "directions", layer.name, step, t)
-            return rule.law.draw(literal_eval(shape), source, torch.empty((), dtype=torch.float64))  # type: ignore[attr-defined]
+            return _drawn(rule.law, literal_eval(shape), source)  # type: ignore[attr-defined]
         source = generator("cpu", rule.seed, what, layer.name, step)
         if what == "transport":
             return torch.randint(layer.weight.numel(), (8 * layer.weight.numel(),), generator=source)

@@ -32,7 +32,7 @@ with kept_memory() as kept:
     with kept_memory():
         faults()
     told["inside"], told["resident_inside"] = faults(), resident()
-told["after"], told["resident_after"] = faults(), resident()
+told["resident_after"] = resident()
 print(json.dumps(told))
 """
 PAGES = 4 * 3 * 48_000_000 // os.sysconf("SC_PAGE_SIZE")
@@ -55,7 +55,6 @@ def test_pages_serve_again_and_go_back_in_the_end() -> None:
     assert told["before"] > 0.9 * PAGES
     assert told["inside"] < 0.01 * PAGES
     assert told["resident_inside"] - told["resident_before"] > 100_000_000
-    assert told["after"] > 0.9 * PAGES
     assert told["resident_after"] - told["resident_before"] < 20_000_000
 
 
