@@ -16,14 +16,14 @@ from aplysia.errors import RecipeError
 from aplysia.nets.first_spike import check_first_spike
 from aplysia.nets.initial import Law
 from aplysia.nets.pool import AveragePool, MaxPool, Pool, StemPool
-from aplysia.nets.route import Route
+from aplysia.nets.route import AbstractEligibility, Route
 from aplysia.nets.shortcut import Sent, Shortcut
 from aplysia.nets.stream import check_stream, run_stream
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream, State
 from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
 from aplysia.ops.precision import AbstractPrecision, Float32
-from aplysia.ops.synapse import Connection, hold, synapse
+from aplysia.ops.synapse import Connection, Outer, hold, synapse
 from aplysia.types import Held
 
 _UNIT = Law(0.0, 1.0)
@@ -337,13 +337,29 @@ class Layer(nn.Module):
         drive = self.prepare(_cut(x, route).flatten(0, 1))
         feedback = route.feedback(self, weight) if drive.requires_grad else None
         heard = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
-        pre, carry = route.eligibility.trace(heard.unflatten(0, (steps, batch)), decay, carry)
-        if pre is not None:
-            pre = pre.flatten(0, 1)
-        elif clean is not None:
+        sequence = heard.unflatten(0, (steps, batch))
+        pre, outer, carry = _paired(sequence, decay, carry, route.eligibility, products, weight.shape)
+        if pre is None and clean is not None:
             pre = heard
-        current = self.thinned(synapse(drive, weight, bias, geometry=products, feedback=feedback, pre=pre))
+        current = self.thinned(synapse(drive, weight, bias, geometry=products, feedback=feedback, pre=pre, outer=outer))
         return current.unflatten(0, (steps, batch)), carry
+
+
+def _paired(
+    drive: Tensor,
+    decay: float,
+    carry: Any,
+    eligibility: AbstractEligibility,
+    geometry: AbstractGeometry,
+    weight_shape: torch.Size,
+) -> tuple[Tensor | None, Outer | None, Any]:
+    """For a drive `[K, B, …]`: what δ is paired with (None: the drive), how (None: by the product), and the carry."""
+    if geometry.skips_zeros(drive.flatten(0, 1), weight_shape):
+        swapped = eligibility.on_errors(drive, decay, carry, geometry)
+        if swapped is not None:
+            return None, *swapped
+    pre, carry = eligibility.trace(drive, decay, carry)
+    return None if pre is None else pre.flatten(0, 1), None, carry
 
 
 def _nothing(out: Tensor) -> Counts:

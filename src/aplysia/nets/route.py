@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from aplysia.nets.noise import NoiseSource
+from aplysia.ops.geometry import AbstractGeometry
+from aplysia.ops.synapse import Outer
 
 if TYPE_CHECKING:
     from aplysia.nets.layer import Layer
@@ -35,6 +37,19 @@ class AbstractEligibility(ABC):
     @abstractmethod
     def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
         """The same for a constant drive x: the K coefficients c[t] of `pre[t] = c[t]·x`, and the carry."""
+
+    def on_errors(
+        self, drive: Tensor, decay: float, carry: Carry, geometry: AbstractGeometry
+    ) -> tuple[Outer, Carry] | None:
+        """The same pairing with the memory on the errors' side: what pairs the δ of a chunk with the drive itself, and the
+        carry, which is that of `trace`. None: there is no such form, or none that is worth it.
+
+        Args:
+            drive: `[K, B, …]`.
+            decay, carry: as for `trace`.
+            geometry: whose products are taken.
+        """
+        return None
 
 
 @dataclass(frozen=True)

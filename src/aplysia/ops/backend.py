@@ -2,7 +2,8 @@
 
 Both compute the same, so this is a matter of speed and no part of a recipe's meaning. On a CPU spikes, membranes and the
 backward passes of the triangle, arctan and rectangle surrogates are equal bit for bit; the sigmoid's backward pass agrees to
-the last place, since the two sides evaluate the exponential of the last few elements of an array differently.
+the last place, since the two sides evaluate the exponential of the last few elements of an array differently. Products with
+sparse drives of large layers are summed in another order (`aplysia.ops.events`), unless `precision.events=false`.
 
 Compiling costs seconds once per process and kernel; short runs do better without.
 """
@@ -29,14 +30,20 @@ class CompilerMissingWarning(UserWarning):
 _state = {"compiled": False}
 
 
+def _candidates() -> list[str]:
+    return [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+
+
+def compiler() -> str | None:
+    """The C++ compiler: `$CXX`, else g++ or clang++, or None."""
+    return next((found for name in _candidates() if (found := shutil.which(name))), None)
+
+
 def compiler_problem() -> str | None:
     """Why kernels cannot be compiled here, or None when they can."""
     if torch.cuda.is_available():
         return None if importlib.util.find_spec("triton") else "no Triton for the GPU kernels"
-    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
-    if any(shutil.which(c) for c in candidates):
-        return None
-    return "no C++ compiler found (looked for " + ", ".join(candidates) + ")"
+    return None if compiler() else "no C++ compiler found (looked for " + ", ".join(_candidates()) + ")"
 
 
 def compiled_kernels() -> bool:

@@ -72,6 +72,10 @@ class AbstractGeometry(ABC):
     def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
         """Shape of one sample's output."""
 
+    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        """Whether products with this drive cost only what is not 0 in it, so that it had better stay as sparse as it is."""
+        return False
+
 
 @dataclass(frozen=True)
 class Dense(AbstractGeometry):
@@ -139,3 +143,29 @@ class Conv2d(AbstractGeometry):
             (height + 2 * self.padding - k) // self.stride + 1,
             (width + 2 * self.padding - k) // self.stride + 1,
         )
+
+
+@dataclass(frozen=True)
+class Wrapped(AbstractGeometry):
+    """A geometry whose products are taken in another way; all else is that of the plain one.
+
+    Attributes:
+        plain: the geometry itself.
+    """
+
+    plain: AbstractGeometry
+
+    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        return self.plain.error(delta, feedback, drive_shape)
+
+    def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
+        return self.plain.add_bias(value, bias)
+
+    def bias_gradient(self, delta: Tensor) -> Tensor:
+        return self.plain.bias_gradient(delta)
+
+    def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
+        return self.plain.output_shape(input_shape, weight_shape)
+
+    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self.plain.skips_zeros(drive, weight_shape)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aplysia.ops.geometry import AbstractGeometry
+from aplysia.ops.events import for_events
+from aplysia.ops.geometry import AbstractGeometry, Wrapped
 
 
 class AbstractPrecision(ABC):
@@ -25,35 +26,49 @@ class AbstractPrecision(ABC):
         """The same geometry with products of this type."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Float32(AbstractPrecision):
-    """The type of the weights: float32, or float64 in a net of such."""
+    """The type of the weights: float32, or float64 in a net of such.
+
+    Attributes:
+        events: whether products with sparse drives leave the zeros out (`aplysia.ops.events`): the same but for the order of
+            sums; only where kernels run compiled on a CPU.
+    """
+
+    events: bool = True
 
     def products(self, geometry: AbstractGeometry) -> AbstractGeometry:
-        return geometry
+        return for_events(geometry) if self.events else geometry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bfloat16(AbstractPrecision):
-    """bf16 operands and results, float32 sums."""
+    """bf16 operands and results, float32 sums.
+
+    Attributes:
+        events: as for float32; what leaves zeros out is taken in float32, where bf16 products would be slower.
+    """
+
+    events: bool = True
 
     def products(self, geometry: AbstractGeometry) -> AbstractGeometry:
-        return Narrow(geometry, torch.bfloat16)
+        return Narrow(for_events(geometry, among=torch.bfloat16) if self.events else geometry, torch.bfloat16)
 
 
 @dataclass(frozen=True)
-class Narrow(AbstractGeometry):
+class Narrow(Wrapped):
     """A geometry whose operands are rounded to a narrow type; results come back in the type of the first one.
 
     Attributes:
-        plain: the geometry itself.
+        plain: the geometry itself. Products that leave zeros out stay as they are.
         dtype: the narrow type.
     """
 
-    plain: AbstractGeometry
     dtype: torch.dtype
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.plain.skips_zeros(drive, weight.shape):
+            return self.plain.forward(drive, weight, bias)
         value = self.plain.forward(drive.to(self.dtype), weight.to(self.dtype)).to(weight.dtype)
         return value if bias is None else self.plain.add_bias(value, bias)
 
@@ -61,13 +76,6 @@ class Narrow(AbstractGeometry):
         return self.plain.error(delta.to(self.dtype), feedback.to(self.dtype), drive_shape).to(delta.dtype)
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        if self.plain.skips_zeros(pre, weight_shape):
+            return self.plain.outer(delta, pre, weight_shape)
         return self.plain.outer(delta.to(self.dtype), pre.to(self.dtype), weight_shape).to(delta.dtype)
-
-    def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
-        return self.plain.add_bias(value, bias)
-
-    def bias_gradient(self, delta: Tensor) -> Tensor:
-        return self.plain.bias_gradient(delta)
-
-    def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
-        return self.plain.output_shape(input_shape, weight_shape)

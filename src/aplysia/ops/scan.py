@@ -213,11 +213,16 @@ def leaky_sum(currents: Tensor, v: Tensor, leak: float, *, through_time: bool) -
 
 
 @torch.no_grad()
-def decaying_trace(drive: Tensor, trace: Tensor | None, decay: float) -> tuple[Tensor, Tensor]:
-    """Eligibility trace a[t] = λ·a[t−1] + x[t] of a drive `[K, B, …]`; returns the chunk's traces and the last one."""
+def decaying_trace(
+    drive: Tensor, trace: Tensor | None, decay: float, *, backwards: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Eligibility trace a[t] = λ·a[t−1] + x[t] of a drive `[K, B, …]`; returns the chunk's traces and the last one.
+
+    Backwards it is a[t] = λ·a[t+1] + x[t], and the last one is the first in time.
+    """
     traces = torch.empty_like(drive)
     previous = trace
-    for t in range(len(drive)):
+    for t in reversed(range(len(drive))) if backwards else range(len(drive)):
         if previous is None:
             traces[t].copy_(drive[t])
         else:
@@ -225,3 +230,12 @@ def decaying_trace(drive: Tensor, trace: Tensor | None, decay: float) -> tuple[T
         previous = traces[t]
     assert previous is not None
     return traces, previous
+
+
+@torch.no_grad()
+def last_trace(drive: Tensor, trace: Tensor | None, decay: float) -> Tensor:
+    """The last of the traces of a drive `[K, B, …]` alone."""
+    last = drive[0].clone() if trace is None else torch.add(drive[0], trace, alpha=decay)
+    for x in drive[1:]:
+        torch.add(x, last, alpha=decay, out=last)
+    return last

@@ -12,11 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from aplysia.credit.temporal.online import AbstractOnline
 from aplysia.nets.route import AbstractEligibility, Carry
-from aplysia.ops.scan import decaying_trace
+from aplysia.ops.geometry import AbstractGeometry
+from aplysia.ops.scan import decaying_trace, last_trace
+from aplysia.ops.synapse import Outer
 from aplysia.types import Paper
 
 
@@ -28,6 +31,25 @@ class DecayingTrace(AbstractEligibility):
 
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
         return (None, None) if decay == 0.0 else decaying_trace(drive, carry, decay)
+
+    def on_errors(
+        self, drive: Tensor, decay: float, carry: Carry, geometry: AbstractGeometry
+    ) -> tuple[Outer, Carry] | None:
+        """With a[−1] from the chunk before, d[t] = δ[t] + λ·d[t+1], and d[K] = 0,
+
+        Σ_t δ[t] ⊗ a[t] = Σ_t d[t] ⊗ x[t] + λ·d[0] ⊗ a[−1]
+        """
+        steps = len(drive)
+        # Of a single step the second sum is as large as the whole.
+        if decay == 0.0 or (steps == 1 and carry is not None):
+            return None
+
+        def outer(delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+            summed, last = decaying_trace(delta.unflatten(0, (steps, -1)), None, decay, backwards=True)
+            update = geometry.outer(summed.flatten(0, 1), pre, weight_shape)
+            return update if carry is None else update.add_(geometry.outer(decay * last, carry, weight_shape))
+
+        return outer, last_trace(drive, carry, decay)
 
     def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
         coefficients, last = [], carry or 0.0

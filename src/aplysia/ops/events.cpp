@@ -1,0 +1,349 @@
+// Sums over the entries of a drive that are not 0, on a CPU; see events.py, which builds and calls this.
+//
+// One kernel serves all products. A *bag* is a list of (row of a table, factor); its sum is Σ factor·row. Forward, a sample is a
+// bag of rows of the transposed weight; for the update, an input is a bag of rows of δ. A panel of the table, as wide as the
+// registers hold, is gone through for a block of bags before the next one, so that it stays in the second cache. A convolution is
+// a dense product for each tap of its kernel: forward, a pixel is a bag of channels; for the update, a channel of a strip of the
+// image is a bag of pixels, and one tap is the other shifted.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+#if defined(__AVX512F__)
+#include <immintrin.h>
+constexpr int LANES = 16, WIDE = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8, WIDE = 8;
+#else
+constexpr int LANES = 4, WIDE = 16;
+#endif
+constexpr int NARROW = 4;
+
+// Bags that are summed before the table's next panel is begun, and the side of a square that is transposed in the first cache.
+constexpr int64_t BLOCK = 64, SQUARE = 16;
+
+typedef float vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+
+namespace {
+
+// Memory that a thread keeps from call to call; it only grows.
+template <typename T>
+class Scratch {
+  public:
+    T* of(int64_t size) {
+        if (size > size_) {
+            held_.reset(new T[size]);
+            size_ = size;
+        }
+        return held_.get();
+    }
+
+  private:
+    std::unique_ptr<T[]> held_;
+    int64_t size_ = 0;
+};
+
+struct Bags {
+    Scratch<int32_t> rows;
+    Scratch<float> factors;
+};
+thread_local Bags bags;
+thread_local Scratch<float> tile;
+thread_local Scratch<int64_t> counts;
+
+inline int64_t thread_number() {
+#if defined(_OPENMP)
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+template <int VECTORS>
+inline void sum(const int32_t* rows, const float* factors, int64_t entries, const float* table, int64_t stride, float* out) {
+    vector sums[VECTORS];
+    for (int v = 0; v < VECTORS; ++v) sums[v] = *reinterpret_cast<const vector*>(out + v * LANES);
+    for (int64_t k = 0; k < entries; ++k) {
+        const float* row = table + rows[k] * stride;
+        const vector factor = vector{} + factors[k];
+        for (int v = 0; v < VECTORS; ++v) sums[v] += factor * *reinterpret_cast<const vector*>(row + v * LANES);
+    }
+    for (int v = 0; v < VECTORS; ++v) *reinterpret_cast<vector*>(out + v * LANES) = sums[v];
+}
+
+inline void sum_rest(
+    const int32_t* rows, const float* factors, int64_t entries, const float* table, int64_t stride, float* out, int64_t width
+) {
+    for (int64_t k = 0; k < entries; ++k) {
+        const float* row = table + rows[k] * stride;
+        for (int64_t j = 0; j < width; ++j) out[j] += factors[k] * row[j];
+    }
+}
+
+// The entries of `x[0 … size)` that are not 0, appended in order; room for `size + LANES` of them. Returns how many.
+inline int64_t gather(const float* x, int64_t size, int32_t* rows, float* factors) {
+    int64_t found = 0, j = 0;
+#if defined(__AVX512F__)
+    __m512i number = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (; j + LANES <= size; j += LANES) {
+        const __m512 value = _mm512_loadu_ps(x + j);
+        const __mmask16 some = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        // Compressed in a register: compressing into memory is many times slower on some processors.
+        _mm512_storeu_si512(rows + found, _mm512_maskz_compress_epi32(some, number));
+        _mm512_storeu_ps(factors + found, _mm512_maskz_compress_ps(some, value));
+        found += __builtin_popcount(some);
+        number = _mm512_add_epi32(number, _mm512_set1_epi32(LANES));
+    }
+#endif
+    for (; j < size; ++j) {
+        rows[found] = static_cast<int32_t>(j);
+        factors[found] = x[j];
+        found += x[j] != 0.0f;
+    }
+    return found;
+}
+
+// Sums of `count ≤ BLOCK` bags over all columns of the table, added to `out`.
+struct Block {
+    const int32_t* rows[BLOCK];
+    const float* factors[BLOCK];
+    int64_t entries[BLOCK];
+    int64_t count;
+
+    template <int VECTORS>
+    int64_t panels(int64_t from, const float* table, int64_t width, float* out) const {
+        constexpr int64_t panel = VECTORS * LANES;
+        for (; from + panel <= width; from += panel)
+            for (int64_t b = 0; b < count; ++b)
+                sum<VECTORS>(rows[b], factors[b], entries[b], table + from, width, out + b * width + from);
+        return from;
+    }
+
+    void add(const float* table, int64_t width, float* out) const {
+        int64_t from = panels<WIDE>(0, table, width, out);
+        from = panels<NARROW>(from, table, width, out);
+        from = panels<1>(from, table, width, out);
+        if (from < width)
+            for (int64_t b = 0; b < count; ++b)
+                sum_rest(rows[b], factors[b], entries[b], table + from, width, out + b * width + from, width - from);
+    }
+};
+
+typedef float quad __attribute__((vector_size(16), aligned(4)));
+
+// `to[j·to_stride + i] = from[i·from_stride + j]` for i < rows, j < columns.
+inline void transpose(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to, int64_t to_stride) {
+    for (int64_t i = 0; i < rows; i += SQUARE)
+        for (int64_t j = 0; j < columns; j += SQUARE) {
+            const int64_t last_i = std::min(i + SQUARE, rows), last_j = std::min(j + SQUARE, columns);
+            int64_t b = j;
+            for (; b + 4 <= last_j; b += 4) {
+                int64_t a = i;
+                for (; a + 4 <= last_i; a += 4) {
+                    const float* corner = from + a * from_stride + b;
+                    const quad r0 = *reinterpret_cast<const quad*>(corner);
+                    const quad r1 = *reinterpret_cast<const quad*>(corner + from_stride);
+                    const quad r2 = *reinterpret_cast<const quad*>(corner + 2 * from_stride);
+                    const quad r3 = *reinterpret_cast<const quad*>(corner + 3 * from_stride);
+                    const quad low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+                    const quad high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+                    float* turned = to + b * to_stride + a;
+                    *reinterpret_cast<quad*>(turned) = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+                    *reinterpret_cast<quad*>(turned + to_stride) = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+                    *reinterpret_cast<quad*>(turned + 2 * to_stride) = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+                    *reinterpret_cast<quad*>(turned + 3 * to_stride) = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+                }
+                for (; a < last_i; ++a)
+                    for (int64_t k = b; k < b + 4; ++k) to[k * to_stride + a] = from[a * from_stride + k];
+            }
+            for (; b < last_j; ++b)
+                for (int64_t a = i; a < last_i; ++a) to[b * to_stride + a] = from[a * from_stride + b];
+        }
+}
+
+}  // namespace
+
+extern "C" {
+
+// out[r, n] = bias[n] + Σ_m drive[r, m]·weight[n, m]; `table [inputs, units]` is room for the transposed weight.
+void event_forward(
+    const float* drive, const float* weight, const float* bias, float* table, int64_t samples, int64_t inputs, int64_t units,
+    float* out, int threads
+) {
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < units; n += SQUARE)
+            transpose(weight + n * inputs, inputs, std::min(SQUARE, units - n), inputs, table + n, units);
+        int32_t* rows = bags.rows.of(BLOCK * inputs + LANES);
+        float* factors = bags.factors.of(BLOCK * inputs + LANES);
+#pragma omp for schedule(static)
+        for (int64_t first = 0; first < samples; first += BLOCK) {
+            Block block;
+            block.count = std::min(BLOCK, samples - first);
+            int64_t used = 0;
+            for (int64_t b = 0; b < block.count; ++b) {
+                block.rows[b] = rows + used;
+                block.factors[b] = factors + used;
+                block.entries[b] = gather(drive + (first + b) * inputs, inputs, rows + used, factors + used);
+                used += block.entries[b];
+                float* begun = out + (first + b) * units;
+                if (bias)
+                    std::memcpy(begun, bias, units * sizeof(float));
+                else
+                    std::memset(begun, 0, units * sizeof(float));
+            }
+            block.add(table, units, out + first * units);
+        }
+    }
+}
+
+// out[n, m] = Σ_r delta[r, n]·drive[r, m]
+void event_outer(
+    const float* drive, const float* delta, int64_t samples, int64_t inputs, int64_t units, float* out, int threads
+) {
+#pragma omp parallel num_threads(threads)
+    {
+        int32_t* rows = bags.rows.of(BLOCK * samples + LANES);
+        float* factors = bags.factors.of(BLOCK * samples + LANES);
+        float* sums = tile.of(BLOCK * units);
+#pragma omp for schedule(static)
+        for (int64_t first = 0; first < inputs; first += BLOCK) {
+            Block block;
+            block.count = std::min(BLOCK, inputs - first);
+            for (int64_t b = 0; b < block.count; ++b) {
+                block.rows[b] = rows + b * samples;
+                block.factors[b] = factors + b * samples;
+                block.entries[b] = 0;
+            }
+            int32_t here[BLOCK + LANES];
+            float values[BLOCK + LANES];
+            for (int64_t r = 0; r < samples; ++r) {
+                const int64_t found = gather(drive + r * inputs + first, block.count, here, values);
+                for (int64_t k = 0; k < found; ++k) {
+                    const int64_t b = here[k], place = b * samples + block.entries[b]++;
+                    rows[place] = static_cast<int32_t>(r);
+                    factors[place] = values[k];
+                }
+            }
+            std::memset(sums, 0, block.count * units * sizeof(float));
+            block.add(delta, units, sums);
+            transpose(sums, units, block.count, units, out + first, inputs);
+        }
+    }
+}
+
+// Images in the order [sample, channel, row, column]. out[s, n, p] = bias[n] + Σ over taps and channels of drive·weight, with the
+// weight as `table [kernel·kernel, channels, units]`.
+void event_conv_forward(
+    const float* drive, const float* table, const float* bias, int64_t samples, int64_t channels, int64_t height, int64_t width,
+    int64_t units, int64_t kernel, int64_t stride, int64_t padding, int64_t out_height, int64_t out_width, float* out, int threads
+) {
+    const int64_t pixels = height * width, out_pixels = out_height * out_width;
+#pragma omp parallel num_threads(threads)
+    {
+        int32_t* rows = bags.rows.of(pixels * channels);
+        float* factors = bags.factors.of(pixels * channels);
+        int64_t* entries = counts.of(pixels);
+        float* sums = tile.of(BLOCK * units);
+        int32_t here[BLOCK + LANES];
+        float values[BLOCK + LANES];
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < samples; ++s) {
+            std::memset(entries, 0, pixels * sizeof(int64_t));
+            for (int64_t c = 0; c < channels; ++c)
+                for (int64_t first = 0; first < pixels; first += BLOCK) {
+                    const int64_t size = std::min(BLOCK, pixels - first);
+                    const int64_t found = gather(drive + (s * channels + c) * pixels + first, size, here, values);
+                    for (int64_t k = 0; k < found; ++k) {
+                        const int64_t pixel = first + here[k], place = pixel * channels + entries[pixel]++;
+                        rows[place] = static_cast<int32_t>(c);
+                        factors[place] = values[k];
+                    }
+                }
+            for (int64_t first = 0; first < out_pixels; first += BLOCK) {
+                Block block;
+                block.count = std::min(BLOCK, out_pixels - first);
+                for (int64_t b = 0; b < block.count; ++b) {
+                    if (bias)
+                        std::memcpy(sums + b * units, bias, units * sizeof(float));
+                    else
+                        std::memset(sums + b * units, 0, units * sizeof(float));
+                }
+                for (int64_t tap = 0; tap < kernel * kernel; ++tap) {
+                    for (int64_t b = 0; b < block.count; ++b) {
+                        const int64_t y = (first + b) / out_width * stride + tap / kernel - padding;
+                        const int64_t x = (first + b) % out_width * stride + tap % kernel - padding;
+                        const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+                        const int64_t pixel = inside ? y * width + x : 0;
+                        block.rows[b] = rows + pixel * channels;
+                        block.factors[b] = factors + pixel * channels;
+                        block.entries[b] = inside ? entries[pixel] : 0;
+                    }
+                    block.add(table + tap * channels * units, units, sums);
+                }
+                transpose(sums, units, block.count, units, out + s * units * out_pixels + first, out_pixels);
+            }
+        }
+    }
+}
+
+// Stride 1. out[thread, tap, c, n] = Σ over the samples of that thread and over pixels of drive·δ; their sum over threads is the
+// update. `out [threads, kernel·kernel, channels, units]` holds zeros.
+void event_conv_outer(
+    const float* drive, const float* delta, int64_t samples, int64_t channels, int64_t height, int64_t width, int64_t units,
+    int64_t kernel, int64_t padding, float* out, int threads
+) {
+    const int64_t pixels = height * width;
+    const int64_t out_height = height + 2 * padding - kernel + 1, out_width = width + 2 * padding - kernel + 1;
+    const int64_t out_pixels = out_height * out_width;
+    // δ lies in a frame of zeros so wide that every pixel of the drive meets some row of it at every tap.
+    const int64_t frame_width = width + kernel - 1, frame = (height + kernel - 1) * frame_width, margin = kernel - 1 - padding;
+    const int64_t strip = std::max<int64_t>(1, BLOCK / width);
+#pragma omp parallel num_threads(threads)
+    {
+        int32_t* rows = bags.rows.of(channels * (strip * width + LANES));
+        float* factors = bags.factors.of(channels * (strip * width + LANES));
+        int64_t* entries = counts.of(channels);
+        float* framed = tile.of(frame * units);
+        std::memset(framed, 0, frame * units * sizeof(float));
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < samples; ++s) {
+            float* sums = out + thread_number() * kernel * kernel * channels * units;
+            for (int64_t y = 0; y < out_height; ++y)
+                transpose(
+                    delta + s * units * out_pixels + y * out_width, out_pixels, units, out_width,
+                    framed + ((y + margin) * frame_width + margin) * units, units
+                );
+            for (int64_t top = 0; top < height; top += strip) {
+                const int64_t size = std::min(strip, height - top) * width, room = strip * width + LANES;
+                for (int64_t c = 0; c < channels; ++c) {
+                    int32_t* row = rows + c * room;
+                    entries[c] = gather(drive + (s * channels + c) * pixels + top * width, size, row, factors + c * room);
+                    for (int64_t k = 0; k < entries[c]; ++k)
+                        row[k] += static_cast<int32_t>(row[k] / width * (frame_width - width) + top * frame_width);
+                }
+                for (int64_t tap = 0; tap < kernel * kernel; ++tap) {
+                    const int64_t shift = (kernel - 1 - tap / kernel) * frame_width + kernel - 1 - tap % kernel;
+                    for (int64_t first = 0; first < channels; first += BLOCK) {
+                        Block block;
+                        block.count = std::min(BLOCK, channels - first);
+                        for (int64_t b = 0; b < block.count; ++b) {
+                            block.rows[b] = rows + (first + b) * room;
+                            block.factors[b] = factors + (first + b) * room;
+                            block.entries[b] = entries[first + b];
+                        }
+                        block.add(framed + shift * units, units, sums + (tap * channels + first) * units);
+                    }
+                }
+            }
+        }
+    }
+}
+
+}  // extern "C"
