@@ -39,13 +39,18 @@ def roof_of(scaling: dict[str, Any]) -> Roof:
 
 @dataclass(frozen=True)
 class Case:
-    """One training step: milliseconds, those of its products alone, operations and bytes."""
+    """One training step: milliseconds, those of its full products alone, operations and bytes of full products.
+
+    Attributes:
+        full_ms: of the same step with full products, where this one leaves zeros out of them.
+    """
 
     name: str
     ms: float
     floor_ms: float
     operations: int
     bytes: int
+    full_ms: float | None = None
 
     @property
     def intensity(self) -> float:
@@ -94,6 +99,7 @@ def of_race(race: dict[str, Any]) -> list[Case]:
             race["milliseconds"][name]["median"] / times,
             race["work"][name]["operations"],
             race["work"][name]["bytes"],
+            race["milliseconds"].get(f"{name}_full", {}).get("median"),
         )
         for name, times in race["times_floor"].items()
     ]
@@ -101,6 +107,8 @@ def of_race(race: dict[str, Any]) -> list[Case]:
 
 def sentences(case: Case, roof: Roof) -> str:
     """Three: where the time goes, which limit applies, and what the rest is."""
+    if case.full_ms is not None:
+        return _without_zeros(case, case.full_ms, roof)
     share = case.in_products
     if share >= 0.8:
         first = "It is little but its own products"
@@ -128,6 +136,18 @@ def sentences(case: Case, roof: Roof) -> str:
         f"limit, and its {case.gflops:.3g} GFLOP/s are {of_roof:.0%} of that{beyond}. "
         f"What is not products takes {_ms(rest)}, and all its bytes would take {_ms(moving)} at the speed of a large copy: "
         f"{last}."
+    )
+
+
+def _without_zeros(case: Case, full_ms: float, roof: Roof) -> str:
+    """Three, of a step that sums over events: how long, against full products, and what that is on the roofline."""
+    return (
+        f"**`{case.name}`**: It leaves the zeros of spikes out of its products and takes {_ms(case.ms)}, where the same step "
+        f"with full products takes {_ms(full_ms)}, and those products alone {_ms(case.floor_ms)}. "
+        f"Full products in that time would be {case.gflops:.3g} GFLOP/s, {case.gflops / roof.gflops:.0%} of what this machine "
+        f"was seen to do in float32. "
+        f"What bounds it is a row of a table from the second cache for every spike, and the products that have no zeros: "
+        f"errors, and inputs that are images."
     )
 
 

@@ -129,7 +129,7 @@ def snntorch(task: Task, *, hoisted: bool = False) -> Contestant:
     return Contestant(step, [m for m in others if isinstance(m, snntorch.Leaky)])
 
 
-def spikingjelly(task: Task, *, hoisted: bool = False, compiled: bool = False) -> Contestant:
+def spikingjelly(task: Task, *, hoisted: bool = False, compiled: bool = False, autocast: bool = False) -> Contestant:
     """Multi-step modules; under `torch.compile` they are what runs fastest of this library on a CPU."""
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
@@ -150,9 +150,10 @@ def spikingjelly(task: Task, *, hoisted: bool = False, compiled: bool = False) -
     run = torch.compile(run) if compiled else run
 
     def step() -> None:
-        x = first(task.x) if hoisted else task.x
-        out = run(x.expand(task.steps, *x.shape))
-        loss = F.cross_entropy(out.flatten(0, 1), task.y.repeat(task.steps))
+        with torch.autocast(task.x.device.type, torch.bfloat16, enabled=autocast):
+            x = first(task.x) if hoisted else task.x
+            out = run(x.expand(task.steps, *x.shape))
+        loss = F.cross_entropy(out.flatten(0, 1).float(), task.y.repeat(task.steps))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -228,6 +229,8 @@ PEERS: dict[str, Callable[[Task], Contestant]] = {
     "spikingjelly_bptt_hoisted": lambda task: spikingjelly(task, hoisted=True),
     "spikingjelly_bptt_compiled": lambda task: spikingjelly(task, compiled=True),
     "spikingjelly_bptt_compiled_hoisted": lambda task: spikingjelly(task, hoisted=True, compiled=True),
+    "spikingjelly_bptt_autocast": lambda task: spikingjelly(task, autocast=True),
+    "spikingjelly_bptt_compiled_autocast": lambda task: spikingjelly(task, compiled=True, autocast=True),
     "spikingjelly_ottt": spikingjelly_ottt,
     "norse_bptt": norse,
     "norse_bptt_hoisted": lambda task: norse(task, hoisted=True),

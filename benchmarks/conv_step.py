@@ -31,13 +31,14 @@ from interleave import Step
 import aplysia
 from aplysia.ops.backend import kernels
 from aplysia.ops.memory import kept_memory
-from aplysia.ops.precision import Bfloat16
+from aplysia.ops.precision import Bfloat16, Float32
 from aplysia.ops.surrogate import Sigmoid
 
 LEAK = 0.5
 # Twice He's weights: with his own the last hidden layer hardly ever fires.
 WEIGHT = 2.0
 LEAST_RATE = 1e-3
+POOLS = ("best_peer", "best_hoisted_peer", "best_autocast_peer", "best_relu")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ OURS: dict[str, tuple[Callable[[], Any], Callable[[], Any], tuple[str, ...]]] = 
     "pseudo_zeroth_order": (aplysia.rules.PseudoZerothOrder, aplysia.temporal.Trace, floors.DIRECT),
     "bptt": (aplysia.rules.Symmetric, aplysia.temporal.ThroughTime, floors.CHAINED),
 }
+# The same with full products in place of sums over events, which the others take where little fires.
+_FULL = "_full"
+OURS |= {f"{name}{_FULL}": OURS[name] for name in ("ottt_bp", "direct_feedback")}
 # Those have a floor, which is of float32; the same by products of the hidden layers in bf16 (`precision=bfloat16`) have none.
 FLOORED = tuple(OURS)
 _BF16 = "_bf16"
@@ -86,9 +90,8 @@ class Ours:
     def __init__(self, name: str, given: Task) -> None:
         rule, temporal, _ = OURS[name]
         self.given = given
-        if name.endswith(_BF16):
-            for layer in given.net.hidden:
-                layer.precision = Bfloat16()
+        for layer in given.net.hidden:
+            layer.precision = Bfloat16() if name.endswith(_BF16) else Float32(events=not name.endswith(_FULL))
         self.learner = aplysia.Learner(
             given.net,
             rule=rule(),
@@ -162,11 +165,12 @@ def contest(size: Size, rounds: int, device: torch.device, *, quick: bool) -> di
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Ours to the best peer as documented, to the best that passes the input once, and to the plain net."""
+    """Ours to the best peer as documented, to the best that passes the input once, to the best in bf16, to the plain net."""
     made: dict[str, Any] = {}
     for key, pool in (
-        ("best_peer", [p for p in PEERS if p in seconds and not p.endswith("hoisted")]),
+        ("best_peer", [p for p in PEERS if p in seconds and not p.endswith(("hoisted", "autocast"))]),
         ("best_hoisted_peer", [p for p in PEERS if p in seconds and p.endswith("hoisted")]),
+        ("best_autocast_peer", [p for p in PEERS if p in seconds and p.endswith("autocast")]),
         ("best_relu", list(RELUS)),
     ):
         if pool:
@@ -195,7 +199,7 @@ def main() -> None:
     size = QUICK if quick else FULL
     with ExitStack() as stack:
         compiled = stack.enter_context(kernels(compiled=not quick))
-        found = contest(size, arguments.rounds or (1 if quick else 11), device, quick=quick)
+        found = contest(size, arguments.rounds or (1 if quick else 7), device, quick=quick)
     results: dict[str, Any] = {
         **command.conditions(arguments),
         "compiled_kernels": compiled,
@@ -231,7 +235,7 @@ def show(results: dict[str, Any]) -> None:
             line += f" ({results['peak_memory_bytes_kept'][name] / 1e6:,.0f} MB with memory kept)"
         if name in OURS:
             floored = [f"{results['times_floor'][name]:.2f} × its floor"] if name in FLOORED else []
-            keys = [key for key in ("best_peer", "best_hoisted_peer", "best_relu") if key in results]
+            keys = [key for key in POOLS if key in results]
             line += "   " + ", ".join(
                 [*floored, *(f"{results[f'ratio_to_{key}'][name]:.2f} × {results[key]}" for key in keys)]
             )

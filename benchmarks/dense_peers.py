@@ -60,7 +60,7 @@ def snntorch_bptt(steps: int, hoisted: bool = False) -> Step:
     return step
 
 
-def spikingjelly_bptt(steps: int, hoisted: bool = False, compiled: bool = False) -> Step:
+def spikingjelly_bptt(steps: int, hoisted: bool = False, compiled: bool = False, autocast: bool = False) -> Step:
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
     def lif() -> nn.Module:
@@ -86,9 +86,10 @@ def spikingjelly_bptt(steps: int, hoisted: bool = False, compiled: bool = False)
     run: Any = torch.compile(rest) if compiled else rest
 
     def step() -> None:
-        drive = first(x).expand(steps, -1, -1) if hoisted else first(x.expand(steps, -1, -1))
-        out = run(drive)
-        loss = F.cross_entropy(out.flatten(0, 1), y.repeat(steps))
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            drive = first(x).expand(steps, -1, -1) if hoisted else first(x.expand(steps, -1, -1))
+            out = run(drive)
+        loss = F.cross_entropy(out.flatten(0, 1).float(), y.repeat(steps))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -151,6 +152,8 @@ PEERS: dict[str, Callable[[int], Step]] = {
     "spikingjelly_bptt_hoisted": lambda steps: spikingjelly_bptt(steps, hoisted=True),
     "spikingjelly_bptt_compiled": lambda steps: spikingjelly_bptt(steps, compiled=True),
     "spikingjelly_bptt_compiled_hoisted": lambda steps: spikingjelly_bptt(steps, hoisted=True, compiled=True),
+    "spikingjelly_bptt_autocast": lambda steps: spikingjelly_bptt(steps, autocast=True),
+    "spikingjelly_bptt_compiled_autocast": lambda steps: spikingjelly_bptt(steps, compiled=True, autocast=True),
     "spikingjelly_ottt": spikingjelly_ottt,
     "norse_bptt": norse_bptt,
     "norse_bptt_hoisted": lambda steps: norse_bptt(steps, hoisted=True),

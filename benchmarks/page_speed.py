@@ -57,16 +57,19 @@ def conv_step(stored: Stored, roof: bounds.Roof | None) -> list[str]:
     lines = [
         f"`{stored['net']}` on {'×'.join(map(str, stored['image'][1:]))}×{stored['image'][0]}, T = {stored['steps']}, batch "
         f"{stored['batch']}, medians of {stored['rounds']} round(s) in one process (`benchmarks/conv_step.py`); kernels "
-        f"{'compiled' if stored['compiled_kernels'] else 'eager'}. Memory is the peak of a step in a fresh process.",
+        f"{'compiled' if stored['compiled_kernels'] else 'eager'}. Memory is the peak of a step in a fresh process; *kept* is "
+        "that where freed memory stays with the process, as in every run. `…_full` takes full products where others sum over "
+        "events, `…_bf16` products in bf16.",
         "",
-        "| | samples/s | × best peer | × best hoisted peer | × best ReLU net | times its floor | peak MB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| | samples/s | × best peer | × best hoisted peer | × best in bf16 | × best ReLU net | times its floor | peak MB | "
+        "kept |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, speed in sorted(stored["samples_per_second"].items(), key=lambda item: -item[1]):
-        keys = ("ratio_to_best_peer", "ratio_to_best_hoisted_peer", "ratio_to_best_relu", "times_floor")
+        keys = (*(f"ratio_to_{key}" for key in _BEST.values()), "times_floor")
         cells = [_number(stored.get(key, {}).get(name)) for key in keys]
-        peak = stored["peak_memory_bytes"].get(name)
-        cells.append("" if peak is None else f"{peak / 1e6:,.1f}")
+        for peaks in (stored["peak_memory_bytes"], stored["peak_memory_bytes_kept"]):
+            cells.append(f"{peaks[name] / 1e6:,.1f}" if name in peaks else "")
         lines.append(f"| {name} | {speed:,.1f} | " + " | ".join(cells) + " |")
     best = [f"best {what}: `{stored[key]}`" for what, key in _BEST.items() if key in stored]
     memory = [f"`{name}` {share:.2f}" for name, share in stored.get("memory_of_best_peer", {}).items()]
@@ -105,7 +108,12 @@ def bound_lines(stored: Stored, roof: bounds.Roof | None) -> list[str]:
     return [line for case in bounds.of_race(stored) for line in (bounds.sentences(case, roof), "")]
 
 
-_BEST = {"peer": "best_peer", "hoisted peer": "best_hoisted_peer", "ReLU net": "best_relu"}
+_BEST = {
+    "peer": "best_peer",
+    "hoisted peer": "best_hoisted_peer",
+    "peer in bf16": "best_autocast_peer",
+    "ReLU net": "best_relu",
+}
 
 
 def _number(value: float | None) -> str:
@@ -126,6 +134,28 @@ def rules_table(stored: Stored) -> list[str]:
         lines.append(f"| `{rule}` | " + " | ".join(cells) + " |")
     speeds = (f"{k['samples_per_second'][stored['base']]:,.0f}" for k in stored["kinds"].values())
     return [*lines, f"| *{stored['base']}, samples/s* | " + " | ".join(speeds) + " |", ""]
+
+
+def events(stored: Stored) -> list[str]:
+    lines = [
+        f"Products with a drive of which a share is not 0, medians of {stored['rounds']} round(s) in one process "
+        "(`benchmarks/events.py`). The library sums over events up to a share of "
+        + " and ".join(f"{share} where products are {kind}" for kind, share in stored["largest_share"].items())
+        + ".",
+        "",
+    ]
+    for name, found in stored["cases"].items():
+        lines += [f"### {name}, ms", "", "| | " + " | ".join(f"{share:g}" for share in found["shares"])]
+        lines[-1] += " | float32 | bf16 | as fast as float32 at | as bf16 |"
+        lines += ["| --- |" + " --- |" * (len(found["shares"]) + 4)]
+        for part in ("forward", "weight gradient"):
+            told = found[part]
+            full = (told["full_ms"][kind]["median"] for kind in ("float32", "bfloat16"))
+            crossing = (told["crossing"][kind] for kind in ("float32", "bfloat16"))
+            cells = [*(f"{ms:.3g}" for ms in (*told["sums_ms"], *full)), *(_number(share) or "–" for share in crossing)]
+            lines.append(f"| {part} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
 
 
 def scaling(stored: Stored, conv: Stored | None, docs: Path) -> list[str]:
@@ -201,6 +231,7 @@ def page(results: Path, docs: Path) -> str:
         "start": ("Start", start),
         "train_step": ("A training step of a dense net", lambda stored: dense_step(stored, roof)),
         "conv_step": ("A training step of a conv net", lambda stored: conv_step(stored, roof)),
+        "events": ("Sums over events", events),
         "first_spike": ("A training step of first-spike nets", results_page.first_spike_table),
         "streams": ("A training step of stochastic streams", lambda _: streams(results / "streams.json")),
         "rules_table": ("All rules on all neurons", rules_table),

@@ -78,19 +78,28 @@ def speed_table(stored: dict) -> list[str]:
     lines = []
     for key in [k for k in stored if k.startswith("T")]:
         race = stored[key]
+        lines += [f"### T = {race['steps']}", ""]
+        if "spike_rates" in race:
+            told = ", ".join(f"{rate:.1%}" for rate in race["spike_rates"])
+            lines += [
+                f"Of the hidden units {told} fire a step, layer by layer, at the weights that all start from.",
+                "",
+            ]
         lines += [
-            f"### T = {race['steps']}",
-            "",
-            "| | samples/s | × best peer | × best hoisted peer |",
-            "| --- | --- | --- | --- |",
+            "| | samples/s | × best peer | × best hoisted peer | × best in bf16 |",
+            "| --- | --- | --- | --- | --- |",
         ]
         for name, speed in sorted(race["samples_per_second"].items(), key=lambda item: -item[1]):
-            ratio = race["ratio_to_best_peer"].get(name)
-            hoisted = race["ratio_to_best_hoisted_peer"].get(name)
-            lines.append(f"| {name} | {speed:,.0f} | " + (f"{ratio:.2f} | {hoisted:.2f} |" if ratio else "| |"))
+            ratios = (
+                race.get(f"ratio_to_best_{pool}", {}).get(name) for pool in ("peer", "hoisted_peer", "autocast_peer")
+            )
+            cells = ("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+            lines.append(f"| {name} | {speed:,.0f} | " + " | ".join(cells) + " |")
         lines += [
             "",
-            f"Best peer: {race['best_peer']}; hoisted: {race['best_hoisted_peer']}.",
+            f"Best peer: {race['best_peer']}; hoisted: {race['best_hoisted_peer']}"
+            + (f"; in bf16: {race['best_autocast_peer']}" if "best_autocast_peer" in race else "")
+            + ".",
             f"Medians of {race['rounds']} rounds.",
             "",
         ]

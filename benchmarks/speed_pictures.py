@@ -94,10 +94,11 @@ def roofline(stored: dict[str, Any], conv: dict[str, Any] | None) -> str:
                 here = [case for point in cases for case in point if case.name == method]
                 shown += _scatter(axes, here, colour, MARKERS[shape][1], 16)
         if conv is not None:
-            for colour, case in enumerate(bounds.of_race(conv)):
-                methods = list(stored["axes"]["T"]["points"][0])
-                place = methods.index(case.name) if case.name in methods else colour + len(methods)
-                shown += _scatter(axes, [case], place, "*", 110)
+            methods = list(stored["axes"]["T"]["points"][0])
+            for case in bounds.of_race(conv):
+                # What leaves zeros out does other work than is counted, so full products stand for it.
+                if case.full_ms is None:
+                    shown += _scatter(axes, [case], methods.index(case.name.removesuffix("_full")), "*", 110)
         left, right = min(*shown, roof.ridge) / 2, max(*shown, roof.ridge) * 2
         xs = [left, roof.ridge, right]
         axes.plot(xs, [roof.allows(x) for x in xs], color="black", linewidth=1.4)

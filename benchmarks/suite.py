@@ -28,6 +28,7 @@ BENCHMARKS = {
     "start": True,
     "train_step": False,
     "conv_step": True,
+    "events": True,
     "first_spike": False,
     "streams": False,
     "rules_table": True,

@@ -8,7 +8,9 @@ documentation writes it. A user who knows may let a constant input pass a peer's
 Aplysia does by itself; those variants run too ("hoisted") and have a ratio of their own. SpikingJelly also runs under
 `torch.compile`, its fastest way on a CPU (not with `--quick`: its compiler takes a minute). The floor is the matrix products
 of the same net and nothing else, in float32 and, beside it, in bfloat16. Contestants called `…_bf16` take the products of the
-hidden layers in bf16 (`precision=bfloat16`); peers run as they are, in float32.
+hidden layers in bf16 (`precision=bfloat16`), those called `…_full` no sums over events in place of products, which the others
+take where little fires (`aplysia.ops.events`). Peers run in float32, and the fastest of them under bf16 autocast, too, with
+ratios of its own.
 
 The process keeps freed memory, as every run of ours does by itself (`aplysia.kept_memory`); the peers gain by that too. The
 second table is the peak memory of one step against T, each in a fresh process: resident memory above that of the same process
@@ -34,7 +36,7 @@ from interleave import Step
 
 import aplysia
 from aplysia.ops.backend import kernels
-from aplysia.ops.precision import AbstractPrecision, Bfloat16
+from aplysia.ops.precision import AbstractPrecision, Bfloat16, Float32
 from aplysia.types import Held
 
 # The products that each rule cannot do without.
@@ -43,6 +45,8 @@ PRODUCTS = {
     "direct_feedback": floors.DIRECT,
     "pseudo_zeroth_order": floors.DIRECT,
     "bptt": floors.CHAINED,
+    "ottt_bp_full": floors.CHAINED,
+    "direct_feedback_full": floors.DIRECT,
 }
 
 
@@ -69,6 +73,8 @@ def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Ste
         "zeroth_order": ours(rules.ZerothOrder(), schemes.Trace(), steps),
         "sltt_bp": ours(rules.Symmetric(), schemes.Traceless(), steps),
         "bptt": ours(rules.Symmetric(), schemes.ThroughTime(), steps),
+        "ottt_bp_full": ours(rules.Symmetric(), schemes.Trace(), steps, Float32(events=False)),
+        "direct_feedback_full": ours(rules.DirectFeedback(), schemes.Trace(), steps, Float32(events=False)),
         "ottt_bp_bf16": ours(rules.Symmetric(), schemes.Trace(), steps, Bfloat16()),
         "direct_feedback_bf16": ours(rules.DirectFeedback(), schemes.Trace(), steps, Bfloat16()),
         "pseudo_zeroth_order_bf16": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps, Bfloat16()),
@@ -85,6 +91,12 @@ def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Ste
     return mine, peers, missing
 
 
+def rates(steps: int) -> list[float]:
+    """Share of units of each hidden layer that fire a step, at the weights that everyone starts from."""
+    record = ours(aplysia.rules.Symmetric(), aplysia.temporal.Trace(), steps)()
+    return [float(fired) / slots for fired, slots in zip(record.spikes, record.slots, strict=True)][:-1]
+
+
 def race(steps: int, rounds: int, quick: bool) -> dict[str, Any]:
     """Samples per second of everyone, interleaved; ratios to the best peer and to the best peer as documented."""
     mine, peers, missing = contestants(steps, quick)
@@ -96,6 +108,7 @@ def race(steps: int, rounds: int, quick: bool) -> dict[str, Any]:
     speed = {name: BATCH / statistics.median(s) for name, s in seconds.items()}
     result: dict[str, Any] = {
         "steps": steps,
+        "spike_rates": rates(steps),
         "rounds": rounds,
         "samples_per_second": speed,
         "milliseconds": {name: interleave.spread(s) for name, s in seconds.items()},
@@ -105,8 +118,9 @@ def race(steps: int, rounds: int, quick: bool) -> dict[str, Any]:
         "work": work,
     }
     for key, pool in (
-        ("ratio_to_best_peer", [p for p in peers if not p.endswith("hoisted")]),
+        ("ratio_to_best_peer", [p for p in peers if not p.endswith(("hoisted", "autocast"))]),
         ("ratio_to_best_hoisted_peer", [p for p in peers if p.endswith("hoisted")]),
+        ("ratio_to_best_autocast_peer", [p for p in peers if p.endswith("autocast")]),
     ):
         if pool:
             best = max(pool, key=lambda name: speed[name])
@@ -167,11 +181,16 @@ def main() -> None:
             results[f"T{steps}"] = run = race(
                 steps, 7 if arguments.quick else (31 if steps == 6 else 11), arguments.quick
             )
-            print(f"\nT = {steps}, samples/s (median of {run['rounds']} rounds)")
+            told = ", ".join(f"{rate:.1%}" for rate in run["spike_rates"])
+            print(
+                f"\nT = {steps}, {told} of the units fire a step at first, samples/s (median of {run['rounds']} rounds)"
+            )
             for name, speed in sorted(run["samples_per_second"].items(), key=lambda item: -item[1]):
                 ratio = run.get("ratio_to_best_peer", {}).get(name)
                 hoisted = run.get("ratio_to_best_hoisted_peer", {}).get(name)
+                narrow = run.get("ratio_to_best_autocast_peer", {}).get(name)
                 tail = f"   {ratio:.2f} × best peer, {hoisted:.2f} × best hoisted peer" if ratio else ""
+                tail += f", {narrow:.2f} × best in bf16" if narrow else ""
                 print(f"  {name:<28}{speed:>9,.0f}{tail}")
             for name, ratio in run["times_floor"].items():
                 print(f"  a {name} step takes {ratio:.2f} × the floor of its own products")

@@ -21,8 +21,9 @@ import aplysia
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-MADE = ("start", "conv_step", "rules_table", "scaling")
+MADE = ("start", "conv_step", "events", "rules_table", "scaling")
 METHODS = {"bptt", "ottt_bp", "direct_feedback", "pseudo_zeroth_order"}
+FULL = {"ottt_bp_full", "direct_feedback_full"}
 NARROW = {"ottt_bp_bf16", "direct_feedback_bf16", "pseudo_zeroth_order_bf16"}
 
 A_RULE = '''
@@ -86,11 +87,11 @@ def test_the_conv_benchmark_compares_the_same_net_and_no_silent_one(left: Path) 
     assert min(min(layers) for layers in rates.values()) > 0.01
     for peer in ("spikingjelly_bptt", "norse_bptt"):
         assert peer in found["missing"] or rates[peer] == pytest.approx(rates["ottt_bp"], abs=1e-6)
-    assert found["times_floor"].keys() == METHODS
+    assert found["times_floor"].keys() == METHODS | FULL
     assert found["milliseconds"].keys() >= METHODS | {"floor_chained", "floor_direct", "relu_channels_last"}
     assert found["peak_memory_bytes"]["ottt_bp"] > 0
     if "best_peer" in found:
-        assert found["ratio_to_best_peer"].keys() == found["ratio_to_best_relu"].keys() == METHODS | NARROW
+        assert found["ratio_to_best_peer"].keys() == found["ratio_to_best_relu"].keys() == METHODS | FULL | NARROW
     assert found["peak_memory_bytes_kept"]["ottt_bp"] > 0
 
 
@@ -100,6 +101,21 @@ def test_the_products_of_backpropagation_are_counted_alike_by_hand_and_by_torch(
     assert found["work"]["direct_feedback"]["operations"] < found["work"]["ottt_bp"]["operations"]
     for row in stored(left, "scaling")["axes"]["width"]["points"]:
         assert row["ottt_bp"]["operations"] == row["ottt_bp"]["floor_operations"]
+
+
+def test_the_events_benchmark_has_both_products_of_both_nets_and_where_sums_stop_paying(left: Path) -> None:
+    found = stored(left, "events")
+    assert found["largest_share"].keys() == {"float32", "bfloat16"}
+    assert found["cases"].keys() == {"dense", "conv"}
+    for told in found["cases"].values():
+        for part in ("forward", "weight gradient"):
+            assert len(told[part]["sums_ms"]) == len(told["shares"]) > 2
+            assert min(told[part]["sums_ms"]) > 0
+            assert told[part]["full_ms"].keys() == {"float32", "bfloat16"}
+    import events
+
+    assert events.crossing([0.1, 0.2, 0.4], [1.0, 2.0, 4.0], 3.0) == pytest.approx(0.3)
+    assert events.crossing([0.1, 0.2], [1.0, 2.0], 3.0) is None
 
 
 def test_the_rules_table_has_every_rule_even_a_user_s_and_dashes_where_a_pair_is_refused(left: Path) -> None:
@@ -270,16 +286,17 @@ def test_the_page_says_what_bounds_the_dense_step(left: Path, tmp_path: Path) ->
     import page_speed
 
     race = stored(left, "conv_step")
-    ratios = dict.fromkeys(METHODS, 2.0)
-    race |= {"steps": 6, "best_peer": "a", "best_hoisted_peer": "b"}
+    ratios = dict.fromkeys(METHODS | FULL, 2.0)
+    race |= {"steps": 6, "spike_rates": [0.1, 0.2], "best_peer": "a", "best_hoisted_peer": "b"}
     race |= {"ratio_to_best_peer": ratios, "ratio_to_best_hoisted_peer": ratios}
-    race["times_floor"]["ottt_bp"] = 4.0
+    race["times_floor"]["ottt_bp"] = race["times_floor"]["ottt_bp_full"] = 4.0
     (tmp_path / "train_step.json").write_text(json.dumps({"quick": False, "T6": race}))
     shutil.copy(left / "scaling.json", tmp_path)
     text = page_speed.page(tmp_path, tmp_path)
     assert "### What bounds it at T = 6" in text
     assert "`ottt_bp` 4.00" in text
-    assert "**`ottt_bp`**: Its own products are the smaller part of it, 25%" in text
+    assert "**`ottt_bp`**: It leaves the zeros of spikes out of its products" in text
+    assert "**`ottt_bp_full`**: Its own products are the smaller part of it, 25%" in text
     assert "Machine and commit were not recorded." in text
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,19 +59,22 @@ def _ones(tensor: Tensor) -> Tensor:
     return (tensor != 0).double()
 
 
+def _noting(product: Callable[..., Tensor], taken: list[str]) -> Callable[..., Tensor]:
+    def noted(*arguments: object) -> Tensor:
+        taken.append(product.__name__)
+        return product(*arguments)
+
+    return noted
+
+
 @pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def full(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of full products that were taken."""
     taken: list[str] = []
     for kind in (Dense, Conv2d):
         for name in ("forward", "outer"):
-
-            def told(self: AbstractGeometry, *rest: object, _name: str = name, _it=getattr(kind, name)) -> Tensor:
-                taken.append(_name)
-                return _it(self, *rest)
-
-            monkeypatch.setattr(kind, name, told)
-    yield taken
+            monkeypatch.setattr(kind, name, _noting(getattr(kind, name), taken))
+    return taken
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -84,7 +87,7 @@ def test_sums_are_the_products(
     threads: int,
     full: list[str],
 ) -> None:
-    """Within the rounding of a float32 sum: n terms, in any order, are off by no more than n·ε/2 times the sum of their sizes."""
+    """Within the rounding of a sum: n terms, in any order, are off by no more than n·ε/2 times the sum of their sizes."""
     x, w, b = sparse(*drive), normal(*weight), normal(weight[0], seed=2)
     geometry = events.for_events(plain)
     assert geometry.skips_zeros(x, w.shape)
