@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from aplysia.ops.backend import compiled_kernels, compiler
-from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense, Wrapped
+from aplysia.ops.geometry import AbstractGeometry, AbstractWrapped, Conv2d, Dense
 
 # Of a drive's entries, by the type of full products: with more that are not 0, those are as fast (`benchmarks/events.py`).
 # Constants, and not measured on the spot, so that a run takes the same path each time.
@@ -135,7 +135,7 @@ def _call(function: Any, tensors: list[Tensor | None], sizes: list[int], out: Te
 
 
 @dataclass(frozen=True)
-class AbstractEvents(Wrapped):
+class AbstractEvents(AbstractWrapped):
     """Products with drives that are mostly 0 are sums over events, all others full products.
 
     Attributes:
@@ -165,6 +165,9 @@ class AbstractEvents(Wrapped):
         if library is None:
             return self.plain.forward(drive, weight, bias)
         return self.sum_forward(library, drive, weight, None if bias is None else bias.contiguous())
+
+    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        return self.plain.error(delta, feedback, drive_shape)
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         library = self._library(pre, delta, weight_shape)

@@ -146,7 +146,7 @@ class Conv2d(AbstractGeometry):
 
 
 @dataclass(frozen=True)
-class Wrapped(AbstractGeometry):
+class AbstractWrapped(AbstractGeometry):
     """A geometry whose products are taken in another way; all else is that of the plain one.
 
     Attributes:
@@ -154,9 +154,6 @@ class Wrapped(AbstractGeometry):
     """
 
     plain: AbstractGeometry
-
-    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
-        return self.plain.error(delta, feedback, drive_shape)
 
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
         return self.plain.add_bias(value, bias)
@@ -166,6 +163,3 @@ class Wrapped(AbstractGeometry):
 
     def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
         return self.plain.output_shape(input_shape, weight_shape)
-
-    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
-        return self.plain.skips_zeros(drive, weight_shape)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aplysia.ops.events import for_events
-from aplysia.ops.geometry import AbstractGeometry, Wrapped
+from aplysia.ops.geometry import AbstractGeometry, AbstractWrapped
 
 
 class AbstractPrecision(ABC):
@@ -56,7 +56,7 @@ class Bfloat16(AbstractPrecision):
 
 
 @dataclass(frozen=True)
-class Narrow(Wrapped):
+class Narrow(AbstractWrapped):
     """A geometry whose operands are rounded to a narrow type; results come back in the type of the first one.
 
     Attributes:
@@ -79,3 +79,6 @@ class Narrow(Wrapped):
         if self.plain.skips_zeros(pre, weight_shape):
             return self.plain.outer(delta, pre, weight_shape)
         return self.plain.outer(delta.to(self.dtype), pre.to(self.dtype), weight_shape).to(delta.dtype)
+
+    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self.plain.skips_zeros(drive, weight_shape)
