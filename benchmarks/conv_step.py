@@ -18,6 +18,7 @@ import statistics
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import command
@@ -68,6 +69,13 @@ OURS |= {f"{name}{_FULL}": OURS[name] for name in ("ottt_bp", "direct_feedback")
 FLOORED = tuple(OURS)
 _BF16 = "_bf16"
 OURS |= {f"{name}{_BF16}": OURS[name] for name in ("ottt_bp", "direct_feedback", "pseudo_zeroth_order")}
+# The same, two steps at a time: less is in memory at once.
+SHORT = "_2_steps"
+OURS |= {
+    f"{name}{end}{SHORT}": (OURS[name][0], partial(aplysia.temporal.Trace, chunk=2), OURS[name][2])
+    for name in ("ottt_bp", "direct_feedback")
+    for end in ("", _BF16)
+}
 
 
 def task(size: Size, device: torch.device) -> Task:
@@ -91,7 +99,7 @@ class Ours:
         rule, temporal, _ = OURS[name]
         self.given = given
         for layer in given.net.hidden:
-            layer.precision = Bfloat16() if name.endswith(_BF16) else Float32(events=not name.endswith(_FULL))
+            layer.precision = Bfloat16() if _BF16 in name else Float32(events=not name.endswith(_FULL))
         self.learner = aplysia.Learner(
             given.net,
             rule=rule(),

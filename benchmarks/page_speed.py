@@ -59,7 +59,7 @@ def conv_step(stored: Stored, roof: bounds.Roof | None) -> list[str]:
         f"{stored['batch']}, medians of {stored['rounds']} round(s) in one process (`benchmarks/conv_step.py`); kernels "
         f"{'compiled' if stored['compiled_kernels'] else 'eager'}. Memory is the peak of a step in a fresh process; *kept* is "
         "that where freed memory stays with the process, as in every run. `…_full` takes full products where others sum over "
-        "events, `…_bf16` products in bf16.",
+        "events, `…_bf16` products in bf16, `…_2_steps` two steps at a time in place of all.",
         "",
         "| | samples/s | × best peer | × best hoisted peer | × best in bf16 | × best ReLU net | times its floor | peak MB | "
         "kept |",

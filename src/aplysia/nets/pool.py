@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from aplysia.ops.pool import average_pool
+
 
 @dataclass(frozen=True)
 class AveragePool:
@@ -15,7 +17,7 @@ class AveragePool:
     size: int | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, (x.shape[-2], x.shape[-1]) if self.size is None else self.size)
+        return F.avg_pool2d(x, x.shape[-2:]) if self.size is None else average_pool(x, self.size)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from aplysia.ops.scan import decaying_trace, last_trace
 from aplysia.ops.synapse import Outer
 from aplysia.types import Paper
 
+# Steps of a chunk from which on the memory may sit on the errors' side where there is a past.
+_WORTH = 4
+
 
 @dataclass(frozen=True)
 class DecayingTrace(AbstractEligibility):
@@ -40,8 +43,8 @@ class DecayingTrace(AbstractEligibility):
         Σ_t δ[t] ⊗ a[t] = Σ_t d[t] ⊗ x[t] + λ·d[0] ⊗ a[−1]
         """
         steps = len(drive)
-        # Of a single step the second sum is as large as the whole.
-        if decay == 0.0 or (steps == 1 and carry is not None):
+        # The second sum is over one step of what is full of past activity: of a few steps it is too large a part.
+        if decay == 0.0 or (steps < _WORTH and carry is not None):
             return None
 
         def outer(delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:

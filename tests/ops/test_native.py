@@ -1,0 +1,92 @@
+"""Kernels in C++: compiled once, announced where they cannot be; and averages of neighbours against torch's."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aplysia.ops import native
+from aplysia.ops.backend import compiler
+from aplysia.ops.events import for_events
+from aplysia.ops.geometry import Dense
+from aplysia.ops.pool import average_pool
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums serve as where kernels run compiled; no other kernel is."""
+    if compiler() is None:
+        pytest.skip("no C++ compiler here")
+    monkeypatch.setattr(native, "compiled_kernels", lambda: True)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """An empty cache, and nothing loaded."""
+    monkeypatch.setattr(native, "_folder", lambda: tmp_path / "kernels")
+    native._library.cache_clear()
+    yield tmp_path / "kernels"
+    native._library.cache_clear()
+
+
+def test_the_library_is_compiled_once(compiled: None, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native._library() is not None
+    (made,) = fresh.iterdir()
+    native._library.cache_clear()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
+    assert native._library() is not None
+    assert list(fresh.iterdir()) == [made]
+
+
+def test_a_compiler_that_fails_is_announced_and_full_products_serve(
+    compiled: None, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "compiler", lambda: "/bin/false")
+    with pytest.warns(native.NativeMissingWarning, match=r"torch's own operations serve, slower: /bin/false"):
+        assert for_events(Dense()) == Dense()
+    assert for_events(Dense()) == Dense()  # said once
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(
+    compiled: None, fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "a_file").touch()
+    monkeypatch.setattr(native, "_folder", lambda: tmp_path / "a_file" / "kernels")
+    assert native._library() is not None
+
+
+def pooled(x: Tensor, size: int) -> tuple[Tensor, Tensor, str]:
+    leaf = x.clone().requires_grad_()
+    out = average_pool(leaf, size)
+    told = out.grad_fn.name() if out.grad_fn is not None else ""
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad(out, leaf, weight)
+    reference = x.clone().requires_grad_()
+    wanted = F.avg_pool2d(reference, size)
+    assert torch.equal(out, wanted)
+    return gradient, torch.autograd.grad(wanted, reference, weight)[0], told
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 32, 32), (3, 50, 13, 19), (40, 33, 2, 8), (17, 90, 3, 5), (1, 1, 200, 201)])
+def test_averages_of_four_are_torch_s_bit_for_bit(compiled: None, shape: tuple[int, ...]) -> None:
+    got, wanted, told = pooled(torch.randn(shape, generator=torch.Generator().manual_seed(0)), 2)
+    assert told == "_AveragePairsBackward"
+    assert torch.equal(got, wanted)
+
+
+def test_other_windows_and_eager_kernels_are_torch_s_own(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(6, 8, 30, 30, generator=torch.Generator().manual_seed(0))
+    assert pooled(x, 3)[2] == "AvgPool2DBackward0"
+    assert pooled(x.to(memory_format=torch.channels_last), 2)[2] == "AvgPool2DBackward0"
+    leaf = x.clone().requires_grad_()
+    out = average_pool(leaf, 2)
+    monkeypatch.setattr(native, "compiled_kernels", lambda: False)
+    (gradient,) = torch.autograd.grad(out, leaf, torch.ones_like(out))
+    assert torch.equal(gradient, torch.full_like(x, 0.25))
+    assert pooled(x, 2)[2] == "AvgPool2DBackward0"
