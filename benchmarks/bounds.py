@@ -110,7 +110,9 @@ def sentences(case: Case, roof: Roof) -> str:
     if case.full_ms is not None:
         return _without_zeros(case, case.full_ms, roof)
     share = case.in_products
-    if share >= 0.8:
+    if share > 1.0:
+        first = "It takes less than its products would in full, since it leaves zeros out of them"
+    elif share >= 0.8:
         first = "It is little but its own products"
     elif share >= 0.5:
         first = "Its own products are most of it"

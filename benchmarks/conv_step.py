@@ -64,7 +64,7 @@ OURS: dict[str, tuple[Callable[[], Any], Callable[[], Any], tuple[str, ...]]] = 
 }
 # The same with full products in place of sums over events, which the others take where little fires.
 _FULL = "_full"
-OURS |= {f"{name}{_FULL}": OURS[name] for name in ("ottt_bp", "direct_feedback")}
+OURS |= {f"{name}{_FULL}": OURS[name] for name in ("ottt_bp", "direct_feedback", "bptt")}
 # Those have a floor, which is of float32; the same by products of the hidden layers in bf16 (`precision=bfloat16`) have none.
 FLOORED = tuple(OURS)
 _BF16 = "_bf16"

@@ -110,9 +110,7 @@ def roofline(stored: dict[str, Any], conv: dict[str, Any] | None) -> str:
             axes.text(0.99 * right, 1.05 * y, f"{told} products: {y:,.3g} GFLOP/s", ha="right", va="bottom", fontsize=8)
         x = (left * min(roof.ridge, right)) ** 0.5
         copy = f"copy: {roof.gigabytes:.3g} GB/s"
-        axes.annotate(
-            copy, (x, roof.allows(x)), (-4, 4), textcoords="offset points", ha="right", va="bottom", fontsize=8
-        )
+        axes.annotate(copy, (x, roof.allows(x)), (6, -4), textcoords="offset points", ha="left", va="top", fontsize=8)
         axes.set(xlabel="operations a byte read or written", ylabel="GFLOP/s of a training step")
         axes.grid(alpha=0.25)
         _keys(figure, axes, stored, conv)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 MADE = ("start", "conv_step", "events", "rules_table", "scaling")
 METHODS = {"bptt", "ottt_bp", "direct_feedback", "pseudo_zeroth_order"}
-FULL = {"ottt_bp_full", "direct_feedback_full"}
+FULL = {"ottt_bp_full", "direct_feedback_full", "bptt_full"}
 SHORT = {f"{name}{end}_2_steps" for name in ("ottt_bp", "direct_feedback") for end in ("", "_bf16")}
 NARROW = {"ottt_bp_bf16", "direct_feedback_bf16", "pseudo_zeroth_order_bf16"}
 

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aplysia.ops import native
+from aplysia.ops import native, scan
 from aplysia.ops.backend import compiler
 from aplysia.ops.events import for_events
 from aplysia.ops.geometry import Dense
 from aplysia.ops.pool import average_pool
+from aplysia.ops.scan import decaying_trace, last_trace
 
 
 @pytest.fixture
@@ -90,3 +91,26 @@ def test_other_windows_and_eager_kernels_are_torch_s_own(compiled: None, monkeyp
     (gradient,) = torch.autograd.grad(out, leaf, torch.ones_like(out))
     assert torch.equal(gradient, torch.full_like(x, 0.25))
     assert pooled(x, 2)[2] == "AvgPool2DBackward0"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("past", [False, True])
+def test_traces_are_those_of_torch(compiled: None, monkeypatch: pytest.MonkeyPatch, steps: int, past: bool) -> None:
+    """Forwards, backwards and the last alone; the same to the last place, since both round once a step."""
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(steps, 33, 521, generator=source)
+    before = torch.randn(33, 521, generator=source) if past else None
+
+    def found() -> list[Tensor]:
+        forth, back = decaying_trace(x, before, 0.7), decaying_trace(x, before, 0.7, backwards=True)
+        return [*forth, *back, last_trace(x, before, 0.7)]
+
+    calls: list[int] = []
+    called = scan.call
+    monkeypatch.setattr(scan, "call", lambda *words: (calls.append(1), called(*words)))
+    fast = found()
+    assert len(calls) == 3
+    monkeypatch.setattr(native, "compiled_kernels", lambda: False)
+    for got, wanted in zip(fast, found(), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=2e-7, atol=1e-7)
+    assert len(calls) == 3

@@ -207,15 +207,18 @@ void event_forward(
 void event_outer(
     const float* drive, const float* delta, int64_t samples, int64_t inputs, int64_t units, float* out, int threads
 ) {
+    // As many blocks for one thread as for another, and whole squares of a transposition.
+    const int64_t blocks = (inputs + BLOCK * threads - 1) / (BLOCK * threads) * threads;
+    const int64_t share = ((inputs + blocks - 1) / blocks + 3) / 4 * 4;
 #pragma omp parallel num_threads(threads)
     {
         int32_t* rows = bags.rows.of(BLOCK * samples + LANES);
         float* factors = bags.factors.of(BLOCK * samples + LANES);
         float* sums = tile.of(BLOCK * units);
 #pragma omp for schedule(static)
-        for (int64_t first = 0; first < inputs; first += BLOCK) {
+        for (int64_t first = 0; first < inputs; first += share) {
             Block block;
-            block.count = std::min(BLOCK, inputs - first);
+            block.count = std::min(share, inputs - first);
             for (int64_t b = 0; b < block.count; ++b) {
                 block.rows[b] = rows + b * samples;
                 block.factors[b] = factors + b * samples;

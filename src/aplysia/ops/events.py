@@ -31,7 +31,7 @@ LARGEST_SHARE = {torch.float32: 0.3, torch.bfloat16: 0.15}
 # Weights, units and samples (of a convolution: pixels) from which on a call pays.
 _LEAST_WEIGHTS, _LEAST_UNITS, _LEAST_SAMPLES = 1 << 14, 32, 16
 # Entries of a drive that are looked at for the share.
-_LOOKED_AT = 1 << 15
+_LOOKED_AT = 1 << 13
 
 
 def share(drive: Tensor) -> float:

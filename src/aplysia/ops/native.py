@@ -1,7 +1,8 @@
 """Kernels in C++ beside Inductor's: compiled for the processor at first use and kept in the user's cache folder.
 
 They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), averages of neighbours
-(`aplysia.ops.pool`). They serve on a CPU where kernels run compiled (`aplysia.ops.backend`), and everything runs without them.
+(`aplysia.ops.pool`), traces of any number of steps (`aplysia.ops.scan`). They serve on a CPU where kernels run compiled
+(`aplysia.ops.backend`), and everything runs without them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from aplysia.ops.backend import compiled_kernels, compiler
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("events.cpp", "pool.cpp"))
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("events.cpp", "pool.cpp", "trace.cpp"))
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC")
 # The first that the compiler takes; without OpenMP one thread does all.
 _TARGETS = (

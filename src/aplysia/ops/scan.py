@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aplysia.ops.backend import fused
+from aplysia.ops.native import call, library
 from aplysia.ops.surrogate import AbstractSurrogate
 
 # Kernels are unrolled over the steps of a block; longer chunks are scanned block by block.
@@ -221,6 +222,8 @@ def decaying_trace(
     Backwards it is a[t] = λ·a[t+1] + x[t], and the last one is the first in time.
     """
     traces = torch.empty_like(drive)
+    if _traced(drive, trace, decay, traces, backwards=backwards):
+        return traces, traces[0 if backwards else -1]
     previous = trace
     for t in reversed(range(len(drive))) if backwards else range(len(drive)):
         if previous is None:
@@ -235,7 +238,25 @@ def decaying_trace(
 @torch.no_grad()
 def last_trace(drive: Tensor, trace: Tensor | None, decay: float) -> Tensor:
     """The last of the traces of a drive `[K, B, …]` alone."""
+    last = torch.empty_like(drive[0])
+    if _traced(drive, trace, decay, last):
+        return last
     last = drive[0].clone() if trace is None else torch.add(drive[0], trace, alpha=decay)
     for x in drive[1:]:
         torch.add(x, last, alpha=decay, out=last)
     return last
+
+
+# Entries from which on a call pays.
+_LEAST = 1 << 14
+
+
+def _traced(drive: Tensor, trace: Tensor | None, decay: float, out: Tensor, *, backwards: bool = False) -> bool:
+    """Have the kernel in C++ fill `out`, where there is one; its numbers are the same."""
+    tensors = [drive, out] if trace is None else [drive, out, trace]
+    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
+    if not ready or drive.numel() < _LEAST or (kernels := library()) is None:
+        return False
+    sizes = [len(drive), drive[0].numel(), int(backwards), int(out.ndim < drive.ndim)]
+    call(kernels.decaying_traces, [drive, trace, torch.tensor(decay, dtype=torch.float32)], sizes, out)
+    return True

@@ -1,0 +1,40 @@
+// Decaying traces a[t] = λ·a[t−1] + x[t] over a chunk, in one pass over memory; see scan.py, which calls this.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+namespace {
+
+// Entries that go through all steps before the next ones: what the first cache holds.
+constexpr int64_t PART = 2048;
+
+}  // namespace
+
+extern "C" {
+
+// x [steps, size], before [size] or null. All traces go to out [steps, size], or the last one alone to out [size]. Backwards
+// they are a[t] = λ·a[t+1] + x[t].
+void decaying_traces(
+    const float* x, const float* before, const float* decay, int64_t steps, int64_t size, int64_t backwards, int64_t last_alone,
+    float* out, int threads
+) {
+    const float factor = *decay;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t from = 0; from < size; from += PART) {
+        const int64_t to = std::min(from + PART, size);
+        const float* previous = before;
+        for (int64_t step = 0; step < steps; ++step) {
+            const int64_t t = backwards ? steps - 1 - step : step;
+            const float* now = x + t * size;
+            float* trace = last_alone ? out : out + t * size;
+            if (previous)
+                for (int64_t i = from; i < to; ++i) trace[i] = std::fma(factor, previous[i], now[i]);
+            else
+                for (int64_t i = from; i < to; ++i) trace[i] = now[i];
+            previous = trace;
+        }
+    }
+}
+
+}  // extern "C"
