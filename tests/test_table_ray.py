@@ -16,10 +16,10 @@ from test_table import TABLES, epochs, same_weights, until, whole
 from aplysia.errors import RecipeError, RunError
 from aplysia.grid.command import INTERRUPTED, Request, make
 
-# Long enough for a checkpoint, which short epochs write every ten seconds.
+# Long enough for a checkpoint, which short epochs write every ten seconds, and to be at work still when another has one.
 LONGER = """
 def longer() -> Table:
-    return Table(title="longer?", rows=(Row("BP", replace(BASE, epochs=120, net="F64-F64-F10")),), baseline="BP")
+    return Table(title="longer?", rows=(Row("BP", replace(BASE, epochs=400, net="F64-F64-F10")),), baseline="BP")
 """
 ROOM = {"OMP_NUM_THREADS": "1", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
