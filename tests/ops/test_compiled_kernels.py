@@ -142,7 +142,14 @@ def test_a_compiler_named_in_the_environment_must_exist(monkeypatch: pytest.Monk
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "no-such-compiler" in (compiler_problem() or "")
     monkeypatch.setattr(backend.shutil, "which", lambda name: f"/somewhere/{name}")
+    monkeypatch.setattr(backend, "_compiles", lambda program: program == "/somewhere/no-such-compiler")
     assert compiler_problem() is None
+
+
+def test_a_program_that_is_no_compiler_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CXX", "false")
+    assert compiler_problem() == "no C++ compiler found (looked for false)"
 
 
 def test_the_switch_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 import aplysia
 from aplysia.credit.temporal.trace import DecayingTrace
 from aplysia.ops import events, native
-from aplysia.ops.backend import compiler
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
 from aplysia.ops.precision import Bfloat16, Float32
 from aplysia.ops.scan import decaying_trace, last_trace
@@ -30,14 +29,6 @@ SHAPES: dict[str, tuple[AbstractGeometry, tuple[int, ...], tuple[int, ...]]] = {
     "conv by strides": (Conv2d(2, 1), (3, 40, 9, 9), (64, 40, 3, 3)),
     "conv, wide padding": (Conv2d(1, 3), (2, 60, 6, 6), (34, 60, 3, 3)),
 }
-
-
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sums serve as where kernels run compiled; no other kernel is."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler here")
-    monkeypatch.setattr(native, "compiled_kernels", lambda: True)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

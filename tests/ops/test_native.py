@@ -12,19 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aplysia.ops import native, scan
-from aplysia.ops.backend import compiler
 from aplysia.ops.events import for_events
 from aplysia.ops.geometry import Dense
 from aplysia.ops.pool import average_pool
 from aplysia.ops.scan import decaying_trace, last_trace
-
-
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sums serve as where kernels run compiled; no other kernel is."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler here")
-    monkeypatch.setattr(native, "compiled_kernels", lambda: True)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import subprocess
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterator
@@ -34,9 +35,18 @@ def _candidates() -> list[str]:
     return [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
 
 
+@functools.cache
+def _compiles(program: str) -> bool:
+    """Whether a program says which compiler it is; one that is there for its name alone would end a run much later."""
+    try:
+        return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def compiler() -> str | None:
     """The C++ compiler: `$CXX`, else g++ or clang++, or None."""
-    return next((found for name in _candidates() if (found := shutil.which(name))), None)
+    return next((found for name in _candidates() if (found := shutil.which(name)) and _compiles(found)), None)
 
 
 def compiler_problem() -> str | None:
