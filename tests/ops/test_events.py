@@ -203,7 +203,7 @@ def test_a_net_learns_alike(
         with torch.no_grad():
             for layer in net.hidden:
                 layer.weight *= 2
-                layer.precision = Float32(events=serve)
+                layer.precision = Float32(events=serve, winograd=False)
         learner = aplysia.Learner(
             net,
             rule=aplysia.rules.Symmetric(),

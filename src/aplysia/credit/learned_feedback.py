@@ -26,6 +26,7 @@ from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
+from aplysia.ops.wide import wide_product
 from aplysia.ranks import present
 from aplysia.rng import generator
 
@@ -406,13 +407,13 @@ class MomentumFeedback:
         return 1.0 / (1.0 - self.momentum**updates) if self.start.from_zero and updates else 1.0
 
     def _errors(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, correction: float) -> Tensor:
-        rows = (error.flatten(0, 1) * correction) @ tensors[layer.name]
+        rows = wide_product(error.flatten(0, 1) * correction, tensors[layer.name])
         return self.form.spread(layer, rows).view(*error.shape[:2], *layer.output_shape)
 
     def _mean(self, layer: Layer, z: Tensor, d: Tensor) -> Tensor:
         """The mean over steps and all samples of d·zᵀ, `[m, width]`."""
         gathered = self.form.gather(layer, z.flatten(0, 1).flatten(1))
-        return present().average((d.flatten(0, 1).t() @ gathered) / len(gathered))
+        return present().average(wide_product(d.flatten(0, 1).t(), gathered) / len(gathered))
 
     def _step_by_step(
         self,

@@ -27,6 +27,7 @@ from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
+from aplysia.ops.wide import wide_product
 from aplysia.ranks import present
 from aplysia.rng import generator
 
@@ -228,12 +229,12 @@ class Readouts(AbstractLocal):
         error = self.loss.error(answer, seen.target, seen.steps)[1].flatten(0, 1)
         owned = [tensors[name] for name in (layer.name, _FEEDBACK + layer.name) if name in tensors]
         learning = [tensor for tensor in owned if tensor.requires_grad]
-        update = (error.t() @ drive).to(readout.dtype) if learning else None
+        update = wide_product(error.t(), drive).to(readout.dtype) if learning else None
         for tensor in learning:
             assert update is not None
             own = torch.add(update, tensor, alpha=self.decay) if self.decay and seen.start == 0 else update
             tensor.grad = own.clone() if tensor.grad is None else tensor.grad + own
-        back = error @ tensors[_FEEDBACK + layer.name if self.back.own else layer.name]
+        back = wide_product(error, tensors[_FEEDBACK + layer.name if self.back.own else layer.name])
         return self._unpooled(layer, back * self.weight).view_as(out)
 
     def _shape(self, layer: Layer) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from aplysia.errors import RecipeError
+from aplysia.ops.normal import fill_normal
 from aplysia.rng import generator
 
 
@@ -39,7 +40,7 @@ class Gaussian(AbstractLaw):
     """z ~ N(0, 1)."""
 
     def draw(self, out: Tensor, source: torch.Generator) -> None:
-        out.normal_(generator=source)
+        fill_normal(out, source)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Sphere(AbstractLaw):
     """z uniform on the sphere of radius √n, for the n units of a layer."""
 
     def draw(self, out: Tensor, source: torch.Generator) -> None:
-        z = out.normal_(generator=source).view(len(out), -1)
+        fill_normal(out, source)
+        z = out.view(len(out), -1)
         z.mul_(math.sqrt(z.shape[1]) / z.norm(dim=1, keepdim=True))
 
 

@@ -24,10 +24,13 @@ from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, AbstractWrapped, Conv2d, Dense
 from aplysia.ops.native import call, library
+from aplysia.ops.winograd import Winograd
 
 # Of a drive's entries, by the type of full products: with more that are not 0, those are as fast (`benchmarks/events.py`).
 # Constants, and not measured on the spot, so that a run takes the same path each time.
 LARGEST_SHARE = {torch.float32: 0.3, torch.bfloat16: 0.15}
+# The same beside full products that go tile by tile.
+LARGEST_BESIDE_TILES = 0.08
 # Weights, units and samples (of a convolution: pixels) from which on a call pays.
 _LEAST_WEIGHTS, _LEAST_UNITS, _LEAST_SAMPLES = 1 << 14, 32, 16
 # Entries of a drive that are looked at for the share.
@@ -51,7 +54,7 @@ class AbstractEvents(AbstractWrapped):
 
     Attributes:
         plain: the full products.
-        largest: share of entries that are not 0 up to which sums serve.
+        largest: share of entries that are not 0 up to which sums serve, where full products are what they are by definition.
     """
 
     largest: float
@@ -64,8 +67,12 @@ class AbstractEvents(AbstractWrapped):
             and drive.device.type == "cpu"
             and drive.dtype == torch.float32
             and drive.is_contiguous()
-            and share(drive) <= self.largest
+            and share(drive) <= self.up_to(drive, weight_shape)
         )
+
+    @abstractmethod
+    def up_to(self, drive: Tensor, weight_shape: torch.Size) -> float:
+        """Share of entries that are not 0 up to which sums serve with such weights."""
 
     def _kernels(self, drive: Tensor, other: Tensor, weight_shape: torch.Size) -> ctypes.CDLL | None:
         """The kernels, where they are to serve."""
@@ -99,6 +106,9 @@ class AbstractEvents(AbstractWrapped):
 class DenseEvents(AbstractEvents):
     """Dense weights."""
 
+    def up_to(self, drive: Tensor, weight_shape: torch.Size) -> float:
+        return self.largest
+
     def sum_forward(self, kernels: ctypes.CDLL, drive: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight = weight.contiguous()
         units, inputs = weight.shape
@@ -116,25 +126,36 @@ class DenseEvents(AbstractEvents):
 
 @dataclass(frozen=True)
 class ConvEvents(AbstractEvents):
-    """Convolutions of one group."""
+    """Convolutions of one group.
 
-    plain: Conv2d
+    Attributes:
+        stride, padding: of the convolution.
+    """
+
+    stride: int
+    padding: int
+
+    def up_to(self, drive: Tensor, weight_shape: torch.Size) -> float:
+        return min(self.largest, LARGEST_BESIDE_TILES) if self.shortens(drive, weight_shape) else self.largest
+
+    def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self.plain.shortens(drive, weight_shape)
 
     def sum_forward(self, kernels: ctypes.CDLL, drive: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         table = weight.permute(2, 3, 1, 0).contiguous()
         shape, kernel = self.plain.output_shape(tuple(drive.shape[1:]), weight.shape), weight.shape[-1]
         out = drive.new_empty(len(drive), *shape)
-        sizes = [*drive.shape, len(weight), kernel, self.plain.stride, self.plain.padding, *shape[1:]]
+        sizes = [*drive.shape, len(weight), kernel, self.stride, self.padding, *shape[1:]]
         call(kernels.event_conv_forward, [drive, table, bias], sizes, out)
         return out
 
     def sum_outer(self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         units, channels, kernel, _ = weight_shape
-        if self.plain.stride != 1 or self.plain.padding >= kernel:
+        if self.stride != 1 or self.padding >= kernel:
             return self.plain.outer(delta, pre, weight_shape)
         threads = torch.get_num_threads()
         sums = pre.new_zeros(threads, kernel, kernel, channels, units)
-        sizes = [*pre.shape, units, kernel, self.plain.padding]
+        sizes = [*pre.shape, units, kernel, self.padding]
         call(kernels.event_conv_outer, [pre, delta], sizes, sums)
         return sums.sum(0).permute(3, 2, 0, 1).contiguous()
 
@@ -150,6 +171,7 @@ def for_events(geometry: AbstractGeometry, *, among: torch.dtype = torch.float32
         return geometry
     if isinstance(geometry, Dense):
         return DenseEvents(geometry, LARGEST_SHARE[among])
-    if isinstance(geometry, Conv2d) and geometry.groups == 1:
-        return ConvEvents(geometry, LARGEST_SHARE[among])
+    plain = geometry.plain if isinstance(geometry, Winograd) else geometry
+    if isinstance(plain, Conv2d) and plain.groups == 1:
+        return ConvEvents(geometry, LARGEST_SHARE[among], plain.stride, plain.padding)
     return geometry

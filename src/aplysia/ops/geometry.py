@@ -76,6 +76,11 @@ class AbstractGeometry(ABC):
         """Whether products with this drive cost only what is not 0 in it, so that it had better stay as sparse as it is."""
         return False
 
+    def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        """Whether products with this drive take so many multiplications less than their definition that a narrow type, which
+        cannot do that, would be slower."""
+        return False
+
 
 @dataclass(frozen=True)
 class Dense(AbstractGeometry):

@@ -1,7 +1,7 @@
 """Kernels in C++ beside Inductor's: compiled for the processor at first use and kept in the user's cache folder.
 
-They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), averages of neighbours
-(`aplysia.ops.pool`), traces of any number of steps (`aplysia.ops.scan`). They serve on a CPU where kernels run compiled
+They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), convolutions tile by tile
+(`aplysia.ops.winograd`), averages of neighbours (`aplysia.ops.pool`), traces of any number of steps (`aplysia.ops.scan`). They serve on a CPU where kernels run compiled
 (`aplysia.ops.backend`), and everything runs without them.
 """
 
@@ -23,8 +23,9 @@ from torch import Tensor
 
 from aplysia.ops.backend import compiled_kernels, compiler
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("events.cpp", "pool.cpp", "trace.cpp"))
-_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC")
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("events.cpp", "pool.cpp", "normal.cpp", "trace.cpp", "winograd.cpp"))
+_SHARED = Path(__file__).with_name("native.h")
+_FLAGS = ("-O3", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
 # The first that the compiler takes; without OpenMP one thread does all.
 _TARGETS = (
     ("-march=native", "-fopenmp"),
@@ -59,7 +60,7 @@ def _folder() -> Path:
 
 def _build(command: str) -> Path:
     """The compiled library, from the cache where it is there."""
-    source = b"".join(path.read_bytes() for path in _SOURCES)
+    source = b"".join(path.read_bytes() for path in (*_SOURCES, _SHARED))
     told = "\n".join([command, *_FLAGS, repr(_TARGETS), _processor()]).encode()
     name = f"native-{hashlib.sha256(source + told).hexdigest()[:20]}.so"
     path = _folder() / name

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aplysia.ops.events import for_events
 from aplysia.ops.geometry import AbstractGeometry, AbstractWrapped
+from aplysia.ops.winograd import by_tiles
 
 
 class AbstractPrecision(ABC):
@@ -33,11 +34,15 @@ class Float32(AbstractPrecision):
     Attributes:
         events: whether products with sparse drives leave the zeros out (`aplysia.ops.events`): the same but for the order of
             sums; only where kernels run compiled on a CPU.
+        winograd: whether convolutions of 3 × 3 go tile by tile (`aplysia.ops.winograd`): two to four times the rounding errors
+            for less than half the time; only there, too.
     """
 
     events: bool = True
+    winograd: bool = True
 
     def products(self, geometry: AbstractGeometry) -> AbstractGeometry:
+        geometry = by_tiles(geometry) if self.winograd else geometry
         return for_events(geometry) if self.events else geometry
 
 
@@ -47,11 +52,14 @@ class Bfloat16(AbstractPrecision):
 
     Attributes:
         events: as for float32; what leaves zeros out is taken in float32, where bf16 products would be slower.
+        winograd: likewise.
     """
 
     events: bool = True
+    winograd: bool = True
 
     def products(self, geometry: AbstractGeometry) -> AbstractGeometry:
+        geometry = by_tiles(geometry) if self.winograd else geometry
         return Narrow(for_events(geometry, among=torch.bfloat16) if self.events else geometry, torch.bfloat16)
 
 
@@ -60,25 +68,30 @@ class Narrow(AbstractWrapped):
     """A geometry whose operands are rounded to a narrow type; results come back in the type of the first one.
 
     Attributes:
-        plain: the geometry itself. Products that leave zeros out stay as they are.
+        plain: the geometry itself. Products that leave zeros out or go tile by tile stay as they are.
         dtype: the narrow type.
     """
 
     dtype: torch.dtype
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if self.plain.skips_zeros(drive, weight.shape):
+        if self.skips_zeros(drive, weight.shape) or self.shortens(drive, weight.shape):
             return self.plain.forward(drive, weight, bias)
         value = self.plain.forward(drive.to(self.dtype), weight.to(self.dtype)).to(weight.dtype)
         return value if bias is None else self.plain.add_bias(value, bias)
 
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        if self.shortens(delta, feedback.transpose(0, 1).shape):
+            return self.plain.error(delta, feedback, drive_shape)
         return self.plain.error(delta.to(self.dtype), feedback.to(self.dtype), drive_shape).to(delta.dtype)
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
-        if self.plain.skips_zeros(pre, weight_shape):
+        if self.skips_zeros(pre, weight_shape) or self.shortens(pre, weight_shape):
             return self.plain.outer(delta, pre, weight_shape)
         return self.plain.outer(delta.to(self.dtype), pre.to(self.dtype), weight_shape).to(delta.dtype)
 
     def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
         return self.plain.skips_zeros(drive, weight_shape)
+
+    def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self.plain.shortens(drive, weight_shape)

@@ -24,6 +24,7 @@ from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.ops.geometry import features
+from aplysia.ops.wide import wide_product
 from aplysia.rng import generator
 from aplysia.types import Claim, Cost, Paper, Tunable
 
@@ -78,13 +79,13 @@ class DirectKolenPollack(AbstractSeeded):
             # Where traces do not hear noise, the readout's own gradient does not either.
             heard = seen.sent(net, place) if self.noise.traced else seen.outs[place].detach()
             # Under autocast the product is narrow; what is gathered is not.
-            update = (error.t() @ features(heard.flatten(0, 1))).to(feedback.dtype).mul_(self.rate * seen.share)
+            update = wide_product(error.t(), features(heard.flatten(0, 1))).to(feedback.dtype).mul_(self.rate * seen.share)
             if seen.start == 0:
                 update.add_(feedback.detach(), alpha=self.rate * self.decay)
             feedback.grad = update if feedback.grad is None else feedback.grad + update
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
-        return (error.flatten(0, 1) @ self.tensors[layer.name].detach()).view_as(out)
+        return wide_product(error.flatten(0, 1), self.tensors[layer.name].detach()).view_as(out)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
         return Cost(writes=sum(self.tensors[layer.name].numel() for layer in net.hidden))

@@ -1,0 +1,97 @@
+// Normal numbers by a counter; see normal.py, which states the equations and has the same in torch's operations.
+//
+// Sixteen counters go side by side through plain loops, which compilers turn into vectors of whatever width there is: so the order
+// of the numbers depends on no processor.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int SIDE = 16, GROUP = 4 * SIDE, ROUNDS = 10;
+
+struct Words {
+    uint32_t at[4][SIDE];
+};
+
+inline void philox(uint64_t first, uint32_t key0, uint32_t key1, Words& w) {
+    for (int l = 0; l < SIDE; ++l) {
+        const uint64_t counter = first + static_cast<uint64_t>(l);
+        w.at[0][l] = static_cast<uint32_t>(counter);
+        w.at[1][l] = static_cast<uint32_t>(counter >> 32);
+        w.at[2][l] = w.at[3][l] = 0;
+    }
+    for (int round = 0; round < ROUNDS; ++round) {
+#pragma omp simd
+        for (int l = 0; l < SIDE; ++l) {
+            const uint64_t a = 0xD2511F53ull * w.at[0][l], b = 0xCD9E8D57ull * w.at[2][l];
+            const uint32_t x0 = static_cast<uint32_t>(b >> 32) ^ w.at[1][l] ^ key0;
+            const uint32_t x2 = static_cast<uint32_t>(a >> 32) ^ w.at[3][l] ^ key1;
+            w.at[0][l] = x0;
+            w.at[1][l] = static_cast<uint32_t>(b);
+            w.at[2][l] = x2;
+            w.at[3][l] = static_cast<uint32_t>(a);
+        }
+        key0 += 0x9E3779B9u;
+        key1 += 0xBB67AE85u;
+    }
+}
+
+// −2·ln u for normal u in (0, 1], to float32's precision: u = 2^e·(1 + f) with 1 + f in [√½, √2).
+inline float minus_two_log(float u) {
+    int32_t bits;
+    std::memcpy(&bits, &u, 4);
+    const int32_t e = (bits - 0x3F3504F3) >> 23;
+    bits -= e << 23;
+    float m;
+    std::memcpy(&m, &bits, 4);
+    const float f = m - 1.0f, f2 = f * f;
+    float p = 7.0376836292e-2f;
+    p = p * f - 1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f - 1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f - 1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f - 2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    const float scale = static_cast<float>(e);
+    const float log = f + (p * f * f2 - 0.5f * f2 + scale * -2.12194440e-4f) + scale * 0.693359375f;
+    return -2.0f * log;
+}
+
+// Two normal numbers of two words: radius and angle.
+inline void normals(const uint32_t* first, const uint32_t* second, float* cosines, float* sines) {
+#pragma omp simd
+    for (int l = 0; l < SIDE; ++l) {
+        const float u = (static_cast<float>(static_cast<int32_t>(first[l] >> 8)) + 0.5f) * 0x1p-24f;
+        const float radius = std::sqrt(minus_two_log(u));
+        // In quarters of a turn, −2 … 2: the whole ones choose and sign, the rest goes through the series of sine and cosine.
+        const float turned = static_cast<float>(static_cast<int32_t>(second[l]) >> 8) * 0x1p-22f;
+        const int32_t quarter = static_cast<int32_t>(turned + (turned < 0.0f ? -0.5f : 0.5f));
+        const float a = (turned - static_cast<float>(quarter)) * 1.5707963268f, a2 = a * a;
+        const float s = a + a * a2 * (-1.6666654611e-1f + a2 * (8.3321608736e-3f + a2 * -1.9515295891e-4f));
+        const float c = 1.0f - 0.5f * a2 + a2 * a2 * (4.166664568298827e-2f + a2 * (-1.388731625493765e-3f + a2 * 2.443315711809948e-5f));
+        const float even = quarter & 1 ? s : c, odd = quarter & 1 ? c : s;
+        cosines[l] = ((quarter + 1) & 2 ? -radius : radius) * even;
+        sines[l] = (quarter & 2 ? -radius : radius) * odd;
+    }
+}
+
+}  // namespace
+
+extern "C" void fill_normal(int64_t key, int64_t count, float* out, int threads) {
+    const uint32_t key0 = static_cast<uint32_t>(key), key1 = static_cast<uint32_t>(static_cast<uint64_t>(key) >> 32);
+    const int64_t groups = (count + GROUP - 1) / GROUP;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t g = 0; g < groups; ++g) {
+        Words words;
+        philox(static_cast<uint64_t>(g) * SIDE, key0, key1, words);
+        float made[GROUP];
+        normals(words.at[0], words.at[1], made, made + SIDE);
+        normals(words.at[2], words.at[3], made + 2 * SIDE, made + 3 * SIDE);
+        const int64_t size = g + 1 < groups ? GROUP : count - g * GROUP;
+        std::memcpy(out + g * GROUP, made, size * sizeof(float));
+    }
+}

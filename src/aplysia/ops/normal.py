@@ -1,0 +1,68 @@
+"""Normal numbers for noise on a CPU: each a function of a key and its place alone, so that any number of threads draws the same.
+
+    words    w = Philox4x32-10(counter, key)                                   four of 32 bits
+    number   z = √(−2·ln u)·cos 2πv,  √(−2·ln u)·sin 2πv     u = (⌊w/2⁸⌋ + ½)/2²⁴ of one word, v of the next (Box and Muller)
+
+|z| is at most 5.89, beyond which a normal number is once in 250 million. torch's own generator goes number by number, which
+made up a tenth of a step under noise. The kernel is C++ (`normal.cpp`) where kernels run compiled; elsewhere torch's operations
+give the same numbers but for the rounding of logarithm, sine and cosine.
+
+Source of the generator: Salmon, Moraes, Dror and Shaw 2011.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from aplysia.ops.native import call, library
+
+_SIDE = 16
+_LOW = 0xFFFFFFFF
+# Numbers at a time without a kernel, so that words stay in the cache; whole groups of 4 × 16.
+_PART = 1 << 15
+
+
+def fill_normal(out: Tensor, source: torch.Generator) -> None:
+    """Fill `out` with independent N(0, 1); one number of 63 bits is taken from the source, as the key.
+
+    Args:
+        out: any shape. Off the CPU, and in other types than float32, torch's own generator serves.
+        source: on its device.
+    """
+    if out.device.type != "cpu" or out.dtype != torch.float32 or not out.is_contiguous():
+        out.normal_(generator=source)
+        return
+    key = int(torch.empty((), dtype=torch.int64).random_(generator=source))
+    kernels = library()
+    if kernels is not None:
+        call(kernels.fill_normal, [], [key, out.numel()], out)
+        return
+    for place, part in enumerate(out.view(-1).split(_PART)):
+        part.copy_(_normal(key, place * _PART // 4, len(part)))
+
+
+def _words(key: int, counters: Tensor) -> list[Tensor]:
+    """Four words of 32 bits each, as int64."""
+    x0, x1 = counters & _LOW, counters >> 32
+    x2 = x3 = torch.zeros_like(counters)
+    key0, key1 = key & _LOW, key >> 32
+    for _ in range(10):
+        a, b = x0 * 0xD2511F53, x2 * 0xCD9E8D57
+        x0, x1 = b.bitwise_right_shift(32).bitwise_and_(_LOW).bitwise_xor_(x1).bitwise_xor_(key0), b.bitwise_and_(_LOW)
+        x2, x3 = a.bitwise_right_shift(32).bitwise_and_(_LOW).bitwise_xor_(x3).bitwise_xor_(key1), a.bitwise_and_(_LOW)
+        key0, key1 = (key0 + 0x9E3779B9) & _LOW, (key1 + 0xBB67AE85) & _LOW
+    return [x0, x1, x2, x3]
+
+
+def _normal(key: int, first: int, count: int) -> Tensor:
+    words = _words(key, first + torch.arange(-(-count // (4 * _SIDE)) * _SIDE))
+    made = []
+    for one, other in (words[:2], words[2:]):
+        radius = (one >> 8).float().add_(0.5).mul_(2.0**-24).log_().mul_(-2.0).sqrt_()
+        # Signed, as the kernel has it: −½ … ½ of a turn.
+        angle = ((other ^ 0x80000000) - 0x80000000 >> 8).float().mul_(2.0**-24 * 2.0 * math.pi)
+        made += [radius * angle.cos(), radius * angle.sin()]
+    return torch.stack([part.view(-1, _SIDE) for part in made], 1).flatten()[:count]
