@@ -7,8 +7,8 @@ ratios are medians of the ratios within a round. The floor is our own convolutio
 default order of memory and with channels last, whichever is faster: forward and weight gradients for rules with direct
 errors, input gradients too for backpropagation. Before anything is timed every layer of every contestant must spike. The
 process keeps freed memory, as every run of ours does by itself (`aplysia.kept_memory`), and the peers gain by that too. Peak
-memory is that of two steps in a fresh process, above what the process held before: of everyone as they are, and of ours where
-freed memory is kept.
+memory is that of two steps in a fresh process, above what the process held after a first one: of everyone as they are, and of
+ours where freed memory is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -124,17 +124,14 @@ def contestant(name: str, size: Size, device: torch.device) -> Ours | Contestant
 def memory_of(name: str, size: Size, device: str, threads: int, compiled: bool, kept: bool) -> int:
     """Bytes that two steps add at their peak, in this process."""
     torch.set_num_threads(threads)
-    with kernels(compiled=compiled), kept_memory() if kept else nullcontext():
-        # Libraries and compiled kernels are there before we look, but no memory that a step could use again.
-        if "compiled" in name:
-            # A peer is compiled for its shapes, so it takes its first step before, which leaves its gradients and momentum out.
-            made = contestant(name, size, torch.device(device))
-            made.step()
-        else:
-            contestant(name, replace(size, batch=2), torch.device(device)).step()
-            made = contestant(name, size, torch.device(device))
+    with kernels(compiled=compiled):
+        # Libraries and what is compiled for these shapes are there before we look, but no memory that a step could use again;
+        # gradients and momentum, which the first step leaves behind, are so for everyone.
+        made = contestant(name, size, torch.device(device))
+        made.step()
         interleave.give_back()
-        return interleave.peak_of(made.step, device=torch.device(device))
+        with kept_memory() if kept else nullcontext():
+            return interleave.peak_of(made.step, device=torch.device(device))
 
 
 def contest(size: Size, rounds: int, device: torch.device, *, quick: bool) -> dict[str, Any]:

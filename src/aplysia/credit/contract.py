@@ -335,8 +335,13 @@ class AbstractTemporal(ABC):
         return {}
 
     @abstractmethod
-    def habits(self, steps: int) -> Habits:
-        """What it does with a sequence of so many steps, for the ledger."""
+    def habits(self, steps: int, width: int = 1) -> Habits:
+        """What it does with a sequence of so many steps, for the ledger.
+
+        Args:
+            steps: T.
+            width: numbers that the widest layer sends in a step, of all samples of the batch (`aplysia.nets.net.widest`).
+        """
 
     def charges(self, sheet: Sheet) -> list[Charge]:
         """What it costs in one batch beside passes, errors and updates."""

@@ -9,7 +9,7 @@ from aplysia.ledger.activity import Activity
 from aplysia.ledger.amount import Book, Charge
 from aplysia.ledger.sheet import Habits, Sheet
 from aplysia.nets.layer import Layer
-from aplysia.nets.net import Net
+from aplysia.nets.net import Net, widest
 
 
 class PricedRule(Protocol):
@@ -25,7 +25,7 @@ class PricedRule(Protocol):
 class PricedScheme(Protocol):
     """What a temporal scheme says of its habits."""
 
-    def habits(self, steps: int) -> Habits: ...
+    def habits(self, steps: int, width: int = 1) -> Habits: ...
 
     def charges(self, sheet: Sheet) -> Iterable[Charge]: ...
 
@@ -42,7 +42,8 @@ def count_step(net: Net, rule: PricedRule, scheme: PricedScheme, activity: Activ
     """
     learning = rule.learning(net, step)
     names = frozenset(layer.name for layer in learning)
-    sheet, book = Sheet(net, activity, scheme.habits(activity.steps), step, names), Book()
+    habits = scheme.habits(activity.steps, widest(net, activity.batch))
+    sheet, book = Sheet(net, activity, habits, step, names), Book()
     book.add(sheet.forward(layer) for layer in net.synapses)
     for layer in learning:
         book.add([sheet.update(layer)])

@@ -44,6 +44,11 @@ def steps_of(x: Input) -> int:
     return x.steps if isinstance(x, Held) else len(x)
 
 
+def widest(net: Net, batch: int) -> int:
+    """Numbers that the widest layer sends in a step, of all samples of a batch."""
+    return batch * max(layer.units for layer in net.all)
+
+
 def chunks(x: Input, size: int) -> Iterator[Input]:
     """Cut an input into chunks of at most `size` steps."""
     for start in range(0, steps_of(x), size):
@@ -177,12 +182,12 @@ class Net(nn.Module):
                 fix="use a net made for this input size, or resize the images",
             )
 
-    def forward(self, x: Input, states: States | None = None, route: Route | None = None) -> Pass:
+    def forward(self, x: Input, states: Iterable[LayerState] | None = None, route: Route | None = None) -> Pass:
         """Run one chunk through all layers.
 
         Args:
             x: `[K, B, …]`, or a constant input held for K steps.
-            states: from the chunk before; None at the start of a sequence.
+            states: from the chunk before, taken one by one; None at the start of a sequence.
             route: how errors and updates will run; None is backpropagation through time.
         """
         self.check_input(x)
@@ -193,8 +198,9 @@ class Net(nn.Module):
         sent: dict[str, Sent] = {}
         signal, clean, source = x, None, None if route is None else route.noise
         sources = {layer.shortcut.source for layer in self.all if layer.shortcut is not None}
-        for i, layer in enumerate(self.all):
-            state = None if states is None else states[i]
+        given = None if states is None else iter(states)
+        for layer in self.all:
+            state = None if given is None else next(given)
             beside = None if layer.shortcut is None else sent[layer.shortcut.source]
             if source is None or layer is self.readout:
                 out, state, count = layer(signal, state, route, clean=clean, beside=beside)

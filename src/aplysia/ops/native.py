@@ -1,7 +1,8 @@
 """Kernels in C++ beside Inductor's: compiled for the processor at first use and kept in the user's cache folder.
 
 They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), convolutions tile by tile
-(`aplysia.ops.winograd`), averages of neighbours (`aplysia.ops.pool`), traces of any number of steps (`aplysia.ops.scan`). They serve on a CPU where kernels run compiled
+(`aplysia.ops.winograd`), averages of neighbours (`aplysia.ops.pool`), traces of any number of steps (`aplysia.ops.scan`), noise (`aplysia.ops.normal`), and for memory that is kept
+from step to step (`aplysia.ops.memory`). They serve on a CPU where kernels run compiled
 (`aplysia.ops.backend`), and everything runs without them.
 """
 
@@ -13,8 +14,10 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +26,50 @@ from torch import Tensor
 
 from aplysia.ops.backend import compiled_kernels, compiler
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("events.cpp", "pool.cpp", "normal.cpp", "trace.cpp", "winograd.cpp"))
-_SHARED = Path(__file__).with_name("native.h")
-_FLAGS = ("-O3", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
-# The first that the compiler takes; without OpenMP one thread does all.
-_TARGETS = (
-    ("-march=native", "-fopenmp"),
-    ("-mcpu=native", "-fopenmp"),
-    ("-fopenmp",),
-    ("-march=native",),
-    ("-mcpu=native",),
-    (),
+
+@dataclass(frozen=True)
+class _Part:
+    """What is compiled into one library.
+
+    Attributes:
+        name: of the library.
+        sources: in this folder.
+        shared: files that those include.
+        flags: of the compiler.
+        targets: more flags, of which the first serve that the compiler takes.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    shared: tuple[str, ...]
+    flags: tuple[str, ...]
+    targets: tuple[tuple[str, ...], ...]
+
+
+_BASIC = ("-shared", "-fPIC")
+_KERNELS = _Part(
+    "native",
+    ("events.cpp", "normal.cpp", "pool.cpp", "trace.cpp", "winograd.cpp"),
+    ("native.h",),
+    ("-O3", "-fno-math-errno", "-std=c++17", *_BASIC),
+    # Without OpenMP one thread does all.
+    (
+        ("-march=native", "-fopenmp"),
+        ("-mcpu=native", "-fopenmp"),
+        ("-fopenmp",),
+        ("-march=native",),
+        ("-mcpu=native",),
+        (),
+    ),
 )
+
+
+def _memory() -> _Part:
+    """torch's allocator, against torch's own headers."""
+    folder = Path(torch.__file__).parent
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+    flags = ("-O2", *_BASIC, abi, f"-I{folder / 'include'}", f"-L{folder / 'lib'}", f"-DTORCH={torch.__version__}")
+    return _Part("memory", ("memory.cpp",), (), (*flags,), (("-std=c++20", "-lc10"), ("-std=c++17", "-lc10")))
 
 
 class NativeMissingWarning(UserWarning):
@@ -58,11 +93,13 @@ def _folder() -> Path:
     return Path(pooch.os_cache("aplysia")) / "kernels"
 
 
-def _build(command: str) -> Path:
+def _build(command: str, part: _Part) -> Path:
     """The compiled library, from the cache where it is there."""
-    source = b"".join(path.read_bytes() for path in (*_SOURCES, _SHARED))
-    told = "\n".join([command, *_FLAGS, repr(_TARGETS), _processor()]).encode()
-    name = f"native-{hashlib.sha256(source + told).hexdigest()[:20]}.so"
+    here = Path(__file__).parent
+    sources = [here / name for name in part.sources]
+    text = b"".join((here / name).read_bytes() for name in (*part.sources, *part.shared))
+    told = "\n".join([command, *part.flags, repr(part.targets), _processor()]).encode()
+    name = f"{part.name}-{hashlib.sha256(text + told).hexdigest()[:20]}.so"
     path = _folder() / name
     if path.exists():
         return path
@@ -76,8 +113,8 @@ def _build(command: str) -> Path:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / name
         problem = ""
-        for target in _TARGETS:
-            words = [command, *_FLAGS, *target, *map(str, _SOURCES), "-o", str(made)]
+        for target in part.targets:
+            words = [command, *part.flags, *map(str, sources), "-o", str(made), *target]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 # Whole at once: another process may be building the same.
@@ -87,19 +124,31 @@ def _build(command: str) -> Path:
         raise OSError(f"{command} does not compile them: {problem.strip().splitlines()[-1:]}")
 
 
-@functools.cache
-def _library() -> ctypes.CDLL | None:
+def _loaded(part: _Part, lost: str) -> ctypes.CDLL | None:
+    """A library, or None and one warning that says what is lost."""
     command = compiler()
     if command is None:
         return None
     try:
-        library = ctypes.CDLL(str(_build(command)))
+        return ctypes.CDLL(str(_build(command, part)))
     except OSError as problem:
-        warnings.warn(
-            f"no kernels in C++, so torch's own operations serve, slower: {problem}", NativeMissingWarning, stacklevel=2
-        )
+        warnings.warn(f"{lost}: {problem}", NativeMissingWarning, stacklevel=3)
         return None
-    return library
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    return _loaded(_KERNELS, "no kernels in C++, so torch's own operations serve, slower")
+
+
+@functools.cache
+def _allocator() -> ctypes.CDLL | None:
+    return _loaded(_memory(), "no allocator in C++, so that of the system serves, which takes more memory")
+
+
+def allocator() -> ctypes.CDLL | None:
+    """What keeps torch's memory (`aplysia.ops.memory`), likewise, on Linux."""
+    return _allocator() if compiled_kernels() and sys.platform.startswith("linux") else None
 
 
 def library() -> ctypes.CDLL | None:

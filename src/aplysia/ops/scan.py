@@ -223,7 +223,7 @@ def decaying_trace(
     """
     traces = torch.empty_like(drive)
     if _traced(drive, trace, decay, traces, backwards=backwards):
-        return traces, traces[0 if backwards else -1]
+        return traces, traces[0 if backwards else -1].clone()
     previous = trace
     for t in reversed(range(len(drive))) if backwards else range(len(drive)):
         if previous is None:
@@ -232,7 +232,8 @@ def decaying_trace(
             torch.add(drive[t], previous, alpha=decay, out=traces[t])
         previous = traces[t]
     assert previous is not None
-    return traces, previous
+    # A view would keep the whole chunk.
+    return traces, previous.clone()
 
 
 @torch.no_grad()

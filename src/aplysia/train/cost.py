@@ -23,7 +23,7 @@ from aplysia.ledger.chip import Chip
 from aplysia.ledger.count import count_step, count_transport
 from aplysia.ledger.energy import Energy, energy
 from aplysia.ledger.memory import Memory, memory
-from aplysia.nets.net import Net
+from aplysia.nets.net import Net, widest
 from aplysia.nets.noise import Noise
 from aplysia.nets.zoo import parse
 from aplysia.rng import generator
@@ -199,7 +199,8 @@ def _priced(name: str, recipe: Recipe, net: Net, rule: AbstractSpatial, rates: R
     activity = expected(net, rates, batch=batch, steps=recipe.steps, input_real=real, held=held, noise=rule.noise)
     steps = _INTERVALS * (getattr(rule, "interval", None) or 1)
     kept = recipe.optimiser.state_bytes
-    lines = memory(net, rule, scheme.habits(recipe.steps), batch=batch, held=held, optimiser=kept)
+    habits = scheme.habits(recipe.steps, widest(net, batch))
+    lines = memory(net, rule, habits, batch=batch, held=held, optimiser=kept)
     return Priced(name, count_step(net, rule, scheme, activity), count_transport(net, rule, steps), steps, batch, lines)
 
 

@@ -26,7 +26,7 @@ from aplysia.ledger.activity import Activity, measure, watch_streams
 from aplysia.ledger.amount import Amount, Book, Phase
 from aplysia.ledger.count import count_inference, count_step, count_transport
 from aplysia.ledger.memory import memory
-from aplysia.nets.net import Input
+from aplysia.nets.net import Input, widest
 from aplysia.ops.stream import Bits
 from aplysia.train.alignment import gradients_kept
 from aplysia.train.learner import Learner
@@ -88,7 +88,7 @@ def run_ledger(
     noisy = rule.noise_source is not None
     rest = measure(net, x, input_real=input_real) if noisy else activity
     scheme = bit_by_bit(temporal) if isinstance(temporal, Coincidence) else temporal
-    habits, held = temporal.habits(activity.steps), isinstance(x, Held)
+    habits, held = temporal.habits(activity.steps, widest(net, activity.batch)), isinstance(x, Held)
     lines = memory(net, rule, habits, batch=activity.batch, held=held, optimiser=state_bytes)
     return {
         "version": VERSION,

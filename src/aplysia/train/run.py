@@ -87,8 +87,7 @@ class Run:
         # product on a CPU down two times. Set before the first product, since worker threads take it over when they start.
         torch.set_flush_denormal(True)
         try:
-            with kept_memory():
-                return self._execute()
+            return self._execute()
         finally:
             torch.set_flush_denormal(False)
 
@@ -218,6 +217,7 @@ class Run:
                 progress.warn(f"kernels: eager, which computes the same, slower, since there is {problem}")
                 wanted = False
             compiled = stack.enter_context(kernels(compiled=wanted))
+            stack.enter_context(kept_memory())
             if compiled:
                 progress.note("kernels: compiled (the first step takes a while)")
             yield compiled

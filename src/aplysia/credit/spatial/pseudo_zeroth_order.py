@@ -144,7 +144,8 @@ class PseudoZerothOrder(AbstractSeeded):
         return answer, error, (error @ classifier.detach()).view_as(seen.outs[place])
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
-        found = self._errors[layer.name]
+        # Not kept beyond its use: it is as large as what the layer sends.
+        found = self._errors.pop(layer.name)
         return None if found is None else found.to(out.dtype)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:

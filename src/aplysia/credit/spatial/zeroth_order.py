@@ -141,7 +141,8 @@ class ZerothOrder(AbstractSeeded):
             self._errors[layer.name] = z * factor.view(*factor.shape, *[1] * (z.ndim - 2))
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
-        return self._errors[layer.name]
+        # Not kept beyond its use: it is as large as what the layer sends.
+        return self._errors.pop(layer.name)
 
     def errors(self, sheet: Sheet) -> list[Charge]:
         """One number goes to every unit of a sample and step, which multiplies it with its own noise."""

@@ -6,14 +6,23 @@ Through time: one window is the whole sequence (or the truncation length). Onlin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from aplysia.credit.contract import AbstractLoss, AbstractSpatial, Apply, Record, Seen
-from aplysia.nets.net import Input, Net, Pass, chunks, steps_of
+from aplysia.nets.layer import LayerState
+from aplysia.nets.net import Input, Net, Pass, States, chunks, steps_of
 from aplysia.nets.route import Route
+
+
+def _handed_over(states: States) -> Iterator[LayerState]:
+    """One by one, each let go as the next is taken: a layer's old membranes need not outlive its new ones."""
+    states.reverse()
+    while states:
+        yield states.pop()
 
 
 def learn_in_windows(
@@ -40,8 +49,8 @@ def learn_in_windows(
         runs: list[Pass] = []
         began = start
         for piece in chunks(part, chunk):
-            done = net(piece, states, replace(route, start=start))
-            states = done.states
+            done = net(piece, None if states is None else _handed_over(states), replace(route, start=start))
+            states = list(done.states)
             start += steps_of(piece)
             runs.append(done)
             spikes = done.spikes if spikes is None else spikes + done.spikes
@@ -61,6 +70,8 @@ def learn_in_windows(
             tensors += planted
             seeds += errors
         torch.autograd.backward(tensors, seeds)
+        # Else this window's signals would be kept while the next one runs.
+        del done, runs, out, error, run, seen, planted, errors, tensors, seeds
     assert logits is not None
     assert value is not None
     assert spikes is not None

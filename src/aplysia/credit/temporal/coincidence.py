@@ -175,7 +175,7 @@ class Coincidence(AbstractTemporal):
     def updates_inside(self) -> bool:
         return False
 
-    def habits(self, steps: int) -> Habits:
+    def habits(self, steps: int, width: int = 1) -> Habits:
         chunk = min(steps, self.chunk or _CHUNK)
         return Habits(windows=-(-steps // chunk), traced=False, kept=chunk, pulses=True)
 

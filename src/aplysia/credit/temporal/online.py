@@ -13,11 +13,13 @@ from aplysia.credit.contract import AbstractLoss, AbstractSpatial, AbstractTempo
 from aplysia.credit.temporal._windows import learn_in_windows
 from aplysia.errors import PairError, RecipeError
 from aplysia.ledger.sheet import Habits
-from aplysia.nets.net import Input, Net
+from aplysia.nets.net import Input, Net, widest
 from aplysia.nets.route import AbstractEligibility, Route
 
-# Steps run at once when nothing is said: enough for large products, few enough to keep memory flat in T.
-_CHUNK = 8
+# Steps run at once when nothing is said: enough for large products, few enough to keep memory flat in T. Of wide layers fewer,
+# so that none sends more than so many numbers at once: no product gains from more, and half as much is kept. Pairs of steps stay
+# together, since they may share their noise.
+_CHUNK, _NUMBERS, _LEAST = 8, 1 << 23, 2
 
 
 class AbstractUpdate(ABC):
@@ -56,7 +58,7 @@ class AbstractOnline(AbstractTemporal):
 
     Attributes:
         update: when weights change.
-        chunk: K, steps run at once; None: 8. No number depends on it, memory does.
+        chunk: K, steps run at once; None: 8, or as few as 2 where layers are wide. No number depends on it, memory does.
     """
 
     update: AbstractUpdate = field(default_factory=AfterSequence)
@@ -65,7 +67,7 @@ class AbstractOnline(AbstractTemporal):
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
             raise RecipeError(
-                "temporal.chunk", expected="at least 1, or none", got=repr(self.chunk), fix=f"use none for {_CHUNK}"
+                "temporal.chunk", expected="at least 1, or none", got=repr(self.chunk), fix="use none"
             )
 
     @property
@@ -77,8 +79,12 @@ class AbstractOnline(AbstractTemporal):
     def updates_inside(self) -> bool:
         return self.update.inside
 
-    def habits(self, steps: int) -> Habits:
-        window = min(steps, self.update.window(self.chunk or _CHUNK))
+    def _window(self, width: int) -> int:
+        """Steps between two backward passes, for so many numbers a step."""
+        return self.update.window(self.chunk or max(_LEAST, min(_CHUNK, _NUMBERS // width)))
+
+    def habits(self, steps: int, width: int = 1) -> Habits:
+        window = min(steps, self._window(width))
         windows = -(-steps // window)
         applies = windows if self.update.inside else 1
         return Habits(windows=windows, traced=self.eligibility.remembers, applies=applies, kept=window)
@@ -117,6 +123,6 @@ class AbstractOnline(AbstractTemporal):
             through_time=False,
             generator=generator,
         )
-        window = self.update.window(self.chunk or _CHUNK)
+        window = self._window(widest(net, len(target)))
         inside = apply if self.update.inside else None
         return learn_in_windows(net, x, target, loss, spatial, route, window=window, chunk=window, apply=inside)

@@ -85,7 +85,7 @@ class SpikeTime(AbstractTemporal):
     def updates_inside(self) -> bool:
         return False
 
-    def habits(self, steps: int) -> Habits:
+    def habits(self, steps: int, width: int = 1) -> Habits:
         return Habits(windows=1, traced=False)
 
     def check(self, net: Net, loss: AbstractLoss, spatial: AbstractSpatial) -> None:

@@ -53,7 +53,7 @@ class ThroughTime(AbstractTemporal):
     def updates_inside(self) -> bool:
         return False
 
-    def habits(self, steps: int) -> Habits:
+    def habits(self, steps: int, width: int = 1) -> Habits:
         window = min(steps, self.truncation or steps)
         pieces, chunk = -(-steps // window), min(window, self.chunk or window)
         last = steps - (pieces - 1) * window
