@@ -114,7 +114,11 @@ def test_a_run_in_bf16_says_so_and_its_counts_agree(tmp_path: Path) -> None:
     words = ["run", "digits-mlp", "--set", "precision=bfloat16", "--set", "rule=direct_feedback", "--epochs", "2"]
     done = CliRunner().invoke(app, [*words, "--out", str(out)])
     assert done.exit_code == 0, done.output
-    assert json.loads((out / "recipe.json").read_text())["precision"] == {"kind": "bfloat16", "events": True}
+    assert json.loads((out / "recipe.json").read_text())["precision"] == {
+        "kind": "bfloat16",
+        "events": True,
+        "winograd": True,
+    }
     assert json.loads((out / "summary.json").read_text())["test_accuracy"] > 0.5
     audited = CliRunner().invoke(app, ["audit", str(out)])
     assert audited.exit_code == 0, audited.output

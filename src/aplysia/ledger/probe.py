@@ -35,6 +35,7 @@ _DRAWS = {
     "aten::randn",
     "aten::rand",
     "aten::normal_",
+    "aplysia::normal_",
     "aten::uniform_",
     "aten::random_",
     "aten::randint",

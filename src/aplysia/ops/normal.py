@@ -34,14 +34,25 @@ def fill_normal(out: Tensor, source: torch.Generator) -> None:
     """
     if out.device.type != "cpu" or out.dtype != torch.float32 or not out.is_contiguous():
         out.normal_(generator=source)
-        return
-    key = int(torch.empty((), dtype=torch.int64).random_(generator=source))
+    else:
+        torch.ops.aplysia.normal_(out, generator=source)
+
+
+def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:
+    key = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
     kernels = library()
     if kernels is not None:
         call(kernels.fill_normal, [], [key, out.numel()], out)
-        return
+        return out
     for place, part in enumerate(out.view(-1).split(_PART)):
         part.copy_(_normal(key, place * _PART // 4, len(part)))
+    return out
+
+
+# An operation of torch's, so that whoever watches its operations (`aplysia.ledger.probe`) sees what is drawn.
+_OPERATIONS = torch.library.Library("aplysia", "FRAGMENT")
+_OPERATIONS.define("normal_(Tensor(a!) out, *, Generator generator) -> Tensor(a!)")
+_OPERATIONS.impl("normal_", _fill, "CPU")
 
 
 def _words(key: int, counters: Tensor) -> list[Tensor]:
