@@ -4,11 +4,14 @@ Bit for bit, in both directions, wherever only sums, products and comparisons ar
 backward pass of every surrogate but `Sigmoid`. There the exponential of a vector lane and that of a scalar (which the two
 use for different elements at the end of an array) may differ in the last bit.
 
-A cold compile takes seconds, so the grid is a handful of pairs that together meet every surrogate, both resets, attached
-and detached, and blocks of 1, 3, 6 and 8 steps (11 = 8 + 3).
+Dynamics that are ours go through our own kernels, those with a part of a user's through torch's compiler. A cold compile of
+that takes seconds, so the grid is a handful of pairs that together meet every surrogate, both resets, attached and detached, and
+blocks of 1, 3, 6 and 8 steps (11 = 8 + 3).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from helpers import assert_rate
 
 from aplysia.nets.zoo import build
 from aplysia.neurons.lif import LIF
-from aplysia.ops import backend
+from aplysia.ops import backend, scan
 from aplysia.ops.backend import CompilerMissingWarning, compiled_kernels, compiler_problem, kernels
 from aplysia.ops.scan import AbstractReset, Dynamics, HardReset, SoftReset, lif_scan
 from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
@@ -48,8 +51,15 @@ def numbers(
     return [spikes.detach(), last.detach()], list(backward)
 
 
+def of_a_user(surrogate: AbstractSurrogate) -> AbstractSurrogate:
+    """The same in a class that no kernel of ours knows."""
+    kind = dataclass(frozen=True, kw_only=True)(type("Own", (type(surrogate),), {}))
+    return kind(**vars(surrogate))
+
+
 @needs_compiler
 @quiet_compile
+@pytest.mark.parametrize("whose", ["ours", "a user's"])
 @pytest.mark.parametrize(
     ("surrogate", "reset", "detached", "steps", "through_time"),
     [
@@ -62,10 +72,11 @@ def numbers(
     ids=lambda value: repr(value),
 )
 def test_compiled_equals_eager(
-    surrogate: AbstractSurrogate, reset: AbstractReset, detached: bool, steps: int, through_time: bool
+    surrogate: AbstractSurrogate, reset: AbstractReset, detached: bool, steps: int, through_time: bool, whose: str
 ) -> None:
     """Forward and backward, and for batches of other sizes from the same kernel."""
-    d = Dynamics(0.7, 0.8, surrogate, reset, detached)
+    d = Dynamics(0.7, 0.8, surrogate if whose == "ours" else of_a_user(surrogate), reset, detached)
+    assert (scan._told(d) is not None) == (whose == "ours")
     for batch in (4, 3, 64, 1):
         forward, backward = numbers(d, steps, batch, through_time=through_time)
         with kernels(compiled=True) as really:
@@ -82,12 +93,43 @@ def test_compiled_equals_eager(
 
 
 @needs_compiler
+@pytest.mark.parametrize("through_time", [False, True])
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize("reset", [SoftReset(), SoftReset(amount=0.3), HardReset(), HardReset(value=-0.2)], ids=repr)
+@pytest.mark.parametrize(
+    "surrogate", [Sigmoid(slope=3.0), Triangle(width=0.7), Arctan(alpha=1.7), Rectangle(width=1.3)], ids=repr
+)
+def test_our_kernels_give_the_numbers_of_torchs_operations(
+    surrogate: AbstractSurrogate, reset: AbstractReset, detached: bool, through_time: bool
+) -> None:
+    """Of every pair that they know, more units than a block of theirs has, a current that is held, and values that are none."""
+    d = Dynamics(0.7, 0.8, surrogate, reset, detached)
+    source = torch.Generator().manual_seed(0)
+    currents, held = torch.randn(5, 1100, generator=source) + 0.5, torch.randn(1100, generator=source) + 0.5
+    currents[2, 5], currents[1, 6], currents[3, 7] = torch.nan, 1e30, -1e30
+    for given in (currents, held.expand(5, 1100)):
+        made = []
+        for compiled in (False, True):
+            with kernels(compiled=compiled):
+                x, v = given.clone() if given is currents else given, torch.zeros(1100)
+                x.requires_grad_()
+                out = lif_scan(d, x, v, through_time=through_time)
+                weights = torch.linspace(-1, 1, 5500).view(5, 1100)
+                made.append((*(o.detach() for o in out), torch.autograd.grad(out[0], x, weights)[0]))
+        assert_rate(made[0][0])
+        exact = not isinstance(surrogate, Sigmoid)
+        for place, (a, b) in enumerate(zip(*made, strict=True)):
+            close = {"rtol": 0, "atol": 0} if exact or place < 2 else {"rtol": 1e-6, "atol": 3e-7}
+            torch.testing.assert_close(b, a, equal_nan=True, **close)
+
+
+@needs_compiler
 @quiet_compile
 def test_a_process_may_use_any_number_of_kernels() -> None:
     """The compiler allows 8 variants of one piece of code; every neuron and chunk length is a piece of its own."""
     currents, v = torch.randn(2, 40) + 0.5, torch.zeros(40)
     for n in range(12):
-        d = Dynamics(0.5, 0.5 + 0.05 * n, Triangle(), SoftReset(), True)
+        d = Dynamics(0.5, 0.5 + 0.05 * n, of_a_user(Triangle()), SoftReset(), True)
         want = lif_scan(d, currents, v, through_time=False)
         assert_rate(want[0])
         with kernels(compiled=True):

@@ -1,7 +1,7 @@
 """Kernels in C++ beside Inductor's: compiled for the processor at first use and kept in the user's cache folder.
 
 They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), convolutions tile by tile
-(`aplysia.ops.winograd`), averages of neighbours (`aplysia.ops.pool`), traces of any number of steps (`aplysia.ops.scan`), noise (`aplysia.ops.normal`), and for memory that is kept
+(`aplysia.ops.winograd`), averages of neighbours (`aplysia.ops.pool`), scans of any number of steps (`aplysia.ops.scan`), noise (`aplysia.ops.normal`), and for memory that is kept
 from step to step (`aplysia.ops.memory`). They serve on a CPU where kernels run compiled
 (`aplysia.ops.backend`), and everything runs without them.
 """
@@ -49,7 +49,7 @@ class _Part:
 _BASIC = ("-shared", "-fPIC")
 _KERNELS = _Part(
     "native",
-    ("events.cpp", "normal.cpp", "pool.cpp", "trace.cpp", "winograd.cpp"),
+    ("events.cpp", "lif.cpp", "normal.cpp", "pool.cpp", "trace.cpp", "winograd.cpp"),
     ("native.h",),
     ("-O3", "-fno-math-errno", "-std=c++17", *_BASIC),
     # Without OpenMP one thread does all.

@@ -10,10 +10,15 @@ Backward *through time* runs the adjoint recursion over the chunk and hands the 
 
 Backward *in the instant* (online schemes) cuts every path through the membrane: gI[t] = gs[t]·ψ(u[t] − θ). Nothing
 is then carried from step to step, so it is one product for the whole chunk.
+
+On a CPU the scans of the resets and surrogates that are here are compiled once for all (`lif.cpp`); others, and all on a GPU, by
+torch's compiler, which looks at them anew in each process.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +29,7 @@ from torch.autograd.function import once_differentiable
 
 from aplysia.ops.backend import fused
 from aplysia.ops.native import call, library
-from aplysia.ops.surrogate import AbstractSurrogate
+from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
 
 # Kernels are unrolled over the steps of a block; longer chunks are scanned block by block.
 BLOCK = 8
@@ -127,8 +132,65 @@ def _adjoint(d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor
     return torch.stack(currents), grad_v
 
 
+@functools.cache
+def _told(d: Dynamics) -> tuple[Tensor, list[int]] | None:
+    """Numbers and cases of `lif.cpp`: the surrogate, and whether the reset is hard; None: it does not know these dynamics."""
+    surrogate, reset = d.surrogate, d.reset
+    # Of exactly these types: what is derived from them may be anything.
+    if type(surrogate) is Sigmoid:
+        case, shape, half = 0, surrogate.slope, 0.0
+    elif type(surrogate) is Triangle:
+        case, shape, half = 1, surrogate.width, 0.0
+    elif type(surrogate) is Arctan:
+        case, shape, half = 2, math.pi / 2 * surrogate.alpha, surrogate.alpha / 2
+    elif type(surrogate) is Rectangle:
+        case, shape, half = 3, surrogate.width, surrogate.width / 2
+    else:
+        return None
+    if type(reset) is SoftReset:
+        moved = d.threshold if reset.amount is None else reset.amount
+    elif type(reset) is HardReset:
+        moved = reset.value
+    else:
+        return None
+    return torch.tensor([d.leak, d.threshold, moved, shape, half]), [case, int(type(reset) is HardReset)]
+
+
+def _ready(*tensors: Tensor) -> bool:
+    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+
+
+def _natively(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, ...] | None:
+    """What a forward kernel gives, by `lif.cpp` where that can."""
+    kernels, told = library(), _told(d)
+    if kernels is None or told is None or not _ready(currents, v) or currents.stride(1) != 1 or not v.is_contiguous():
+        return None
+    keeps = {_spikes_only: 0, _spikes_and_slopes: 1, _spikes_and_membranes: 2}[kernel]
+    numbers, cases = told
+    spikes, last = currents.new_empty(currents.shape), torch.empty_like(v)
+    kept = torch.empty_like(spikes) if keeps else None
+    sizes = [*currents.shape, currents.stride(0), *cases, keeps]
+    call(kernels.lif_forward, [currents, v, numbers, kept, last], sizes, spikes)
+    return (spikes, last) if kept is None else (spikes, last, kept)
+
+
+def _adjoint_natively(d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor) -> tuple[Tensor, Tensor] | None:
+    """What `_adjoint` gives for all steps at once, by `lif.cpp` where that can."""
+    kernels, told = library(), _told(d)
+    if kernels is None or told is None or not _ready(membranes, grad_spikes, grad_v):
+        return None
+    numbers, cases = told
+    out, earlier = torch.empty_like(membranes), torch.empty_like(grad_v)
+    tensors = [membranes, grad_spikes.contiguous(), grad_v.contiguous(), numbers, earlier]
+    call(kernels.lif_backward, tensors, [*membranes.shape, *cases, int(d.detach_reset)], out)
+    return out, earlier
+
+
 def _blocks(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, ...]:
     """Run a forward kernel block by block; returns its sequence outputs joined, the last v in second place."""
+    done = _natively(kernel, d, currents.detach(), v.detach())
+    if done is not None:
+        return done
     if len(currents) <= BLOCK:
         return kernel(d, currents, v)
     parts = []
@@ -153,6 +215,9 @@ class _ThroughTime(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_spikes, grad_v = gradients
         (membranes,) = ctx.saved_tensors
+        done = _adjoint_natively(ctx.dynamics, membranes, grad_spikes, grad_v)
+        if done is not None:
+            return None, *done
         parts = []
         for membrane, grad in zip(
             reversed(membranes.split(BLOCK)), reversed(grad_spikes.contiguous().split(BLOCK)), strict=True

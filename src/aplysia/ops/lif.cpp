@@ -1,0 +1,170 @@
+// The scan of leaky integrate-and-fire units and its adjoint; see scan.py, which states the equations and has the same in torch's
+// operations. Each number is rounded as it is there, so that both agree bit for bit but for the sigmoid's exponential: no product
+// may be joined with a sum.
+
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace {
+
+// Units whose membranes stay in the first cache while all steps go by.
+constexpr int64_t SIDE = 1024;
+enum Surrogate : int64_t { SIGMOID, TRIANGLE, ARCTAN, RECTANGLE };
+
+struct Constants {
+    float leak, threshold, reset, shape, half;
+};
+
+// exp to within two units of the last place.
+inline float exponential(float x) {
+    const float bounded = std::min(std::max(x, -87.0f), 88.0f);
+    const float n = std::nearbyint(bounded * 1.44269504f);
+    const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    const float small = (p * (r * r) + r) + 1.0f;
+    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, 4);
+    const float made = small * power;
+    return x > 88.0f ? std::numeric_limits<float>::infinity() : (x != x ? x : made);
+}
+
+template <int64_t S>
+inline float slope_of(float x, const Constants& c) {
+    if constexpr (S == SIGMOID) {
+        const float y = 1.0f / (1.0f + exponential(-(c.shape * x)));
+        return (c.shape * y) * (1.0f - y);
+    } else if constexpr (S == TRIANGLE) {
+        const float y = 1.0f - std::fabs(x) / c.shape;
+        return (y < 0.0f ? 0.0f : y) / c.shape;
+    } else if constexpr (S == ARCTAN) {
+        const float y = c.shape * x;
+        return (1.0f / (1.0f + y * y)) * c.half;
+    } else {
+        return (std::fabs(x) < c.half ? 1.0f : 0.0f) / c.shape;
+    }
+}
+
+template <bool HARD>
+inline float after(float u, float s, const Constants& c) {
+    return HARD ? u * (1.0f - s) + c.reset * s : u - c.reset * s;
+}
+
+// `kept`: nothing, the slope at each step, or the membrane before the reset.
+template <int64_t S, bool HARD, int KEPT>
+void forward(
+    const float* currents, const float* v, const Constants c, int64_t steps, int64_t units, int64_t stride, float* kept, float* last,
+    float* spikes, int threads
+) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t first = 0; first < units; first += SIDE) {
+        const int64_t size = std::min(SIDE, units - first);
+        float membrane[SIDE];
+        std::memcpy(membrane, v + first, size * sizeof(float));
+        for (int64_t t = 0; t < steps; ++t) {
+            const float* current = currents + t * stride + first;
+            float* fired = spikes + t * units + first;
+            float* left = KEPT ? kept + t * units + first : nullptr;
+#pragma omp simd
+            for (int64_t i = 0; i < size; ++i) {
+                const float u = c.leak * membrane[i] + current[i];
+                const float s = u >= c.threshold ? 1.0f : 0.0f;
+                membrane[i] = after<HARD>(u, s, c);
+                fired[i] = s;
+                if constexpr (KEPT == 1) left[i] = slope_of<S>(u - c.threshold, c);
+                if constexpr (KEPT == 2) left[i] = u;
+            }
+        }
+        std::memcpy(last + first, membrane, size * sizeof(float));
+    }
+}
+
+template <int64_t S, bool HARD, bool DETACHED>
+void backward(
+    const float* membranes, const float* errors, const float* later, const Constants c, int64_t steps, int64_t units, float* earlier,
+    float* out, int threads
+) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t first = 0; first < units; first += SIDE) {
+        const int64_t size = std::min(SIDE, units - first);
+        float carried[SIDE];
+        std::memcpy(carried, later + first, size * sizeof(float));
+        for (int64_t t = steps - 1; t >= 0; --t) {
+            const int64_t at = t * units + first;
+#pragma omp simd
+            for (int64_t i = 0; i < size; ++i) {
+                const float u = membranes[at + i], s = u >= c.threshold ? 1.0f : 0.0f;
+                const float psi = slope_of<S>(u - c.threshold, c);
+                float through;
+                if constexpr (HARD)
+                    through = DETACHED ? 1.0f - s : (1.0f - s) - (u - c.reset) * psi;
+                else
+                    through = DETACHED ? 1.0f : 1.0f - c.reset * psi;
+                const float delta = errors[at + i] * psi + carried[i] * through;
+                carried[i] = c.leak * delta;
+                out[at + i] = delta;
+            }
+        }
+        std::memcpy(earlier + first, carried, size * sizeof(float));
+    }
+}
+
+// Call `work` with the surrogate as a constant.
+template <typename Work>
+void with_surrogate(int64_t surrogate, Work work) {
+    switch (surrogate) {
+        case SIGMOID: return work(std::integral_constant<int64_t, SIGMOID>());
+        case TRIANGLE: return work(std::integral_constant<int64_t, TRIANGLE>());
+        case ARCTAN: return work(std::integral_constant<int64_t, ARCTAN>());
+        default: return work(std::integral_constant<int64_t, RECTANGLE>());
+    }
+}
+
+inline Constants constants(const float* given) { return {given[0], given[1], given[2], given[3], given[4]}; }
+
+}  // namespace
+
+extern "C" {
+
+// currents [steps, units], steps `stride` apart; given: leak, threshold, amount or value of the reset, shape of the surrogate, half.
+void lif_forward(
+    const float* currents, const float* v, const float* given, float* kept, float* last, int64_t steps, int64_t units, int64_t stride,
+    int64_t surrogate, int64_t hard, int64_t keeps, float* spikes, int threads
+) {
+    with_surrogate(surrogate, [&](auto s) {
+        constexpr int64_t S = decltype(s)::value;
+        const auto run = hard ? (keeps == 1 ? forward<S, true, 1> : keeps == 2 ? forward<S, true, 2> : forward<S, true, 0>)
+                              : (keeps == 1 ? forward<S, false, 1> : keeps == 2 ? forward<S, false, 2> : forward<S, false, 0>);
+        run(currents, v, constants(given), steps, units, stride, kept, last, spikes, threads);
+    });
+}
+
+// The adjoint: of the spikes `errors`, of the membrane after the last step `later`; gives that of the currents, and `earlier`.
+void lif_backward(
+    const float* membranes, const float* errors, const float* later, const float* given, float* earlier, int64_t steps, int64_t units,
+    int64_t surrogate, int64_t hard, int64_t detached, float* out, int threads
+) {
+    with_surrogate(surrogate, [&](auto s) {
+        constexpr int64_t S = decltype(s)::value;
+        const auto run = hard ? (detached ? backward<S, true, true> : backward<S, true, false>)
+                              : (detached ? backward<S, false, true> : backward<S, false, false>);
+        run(membranes, errors, later, constants(given), steps, units, earlier, out, threads);
+    });
+}
+
+}  // extern "C"
