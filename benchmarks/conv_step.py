@@ -62,17 +62,17 @@ OURS: dict[str, tuple[Callable[[], Any], Callable[[], Any], tuple[str, ...]]] = 
     "pseudo_zeroth_order": (aplysia.rules.PseudoZerothOrder, aplysia.temporal.Trace, floors.DIRECT),
     "bptt": (aplysia.rules.Symmetric, aplysia.temporal.ThroughTime, floors.CHAINED),
 }
-# The same with full products in place of sums over events, which the others take where little fires.
+# The same with products as they are defined, in place of sums over events and convolutions tile by tile.
 _FULL = "_full"
 OURS |= {f"{name}{_FULL}": OURS[name] for name in ("ottt_bp", "direct_feedback", "bptt")}
 # Those have a floor, which is of float32; the same by products of the hidden layers in bf16 (`precision=bfloat16`) have none.
 FLOORED = tuple(OURS)
 _BF16 = "_bf16"
 OURS |= {f"{name}{_BF16}": OURS[name] for name in ("ottt_bp", "direct_feedback", "pseudo_zeroth_order")}
-# The same, two steps at a time: less is in memory at once.
-SHORT = "_2_steps"
+# The same, all steps at once, where the others take as few as layers of this width are taken by.
+WHOLE = "_all_steps"
 OURS |= {
-    f"{name}{end}{SHORT}": (OURS[name][0], partial(aplysia.temporal.Trace, chunk=2), OURS[name][2])
+    f"{name}{end}{WHOLE}": (OURS[name][0], partial(aplysia.temporal.Trace, chunk=6), OURS[name][2])
     for name in ("ottt_bp", "direct_feedback")
     for end in ("", _BF16)
 }
@@ -98,8 +98,9 @@ class Ours:
     def __init__(self, name: str, given: Task) -> None:
         rule, temporal, _ = OURS[name]
         self.given = given
+        short = not name.endswith(_FULL)
         for layer in given.net.hidden:
-            layer.precision = Bfloat16() if _BF16 in name else Float32(events=not name.endswith(_FULL))
+            layer.precision = Bfloat16() if _BF16 in name else Float32(events=short, winograd=short)
         self.learner = aplysia.Learner(
             given.net,
             rule=rule(),
@@ -227,6 +228,8 @@ def main() -> None:
     if "best_peer" in found:
         best = peak[found["best_peer"]]
         results["memory_of_best_peer"] = {name: peak[name] / best for name in peak if name in OURS}
+        kept = results["peak_memory_bytes_kept"]
+        results["kept_memory_of_best_peer"] = {name: kept[name] / best for name in kept}
     show(results)
     command.leave(results, arguments)
 

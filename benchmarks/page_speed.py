@@ -58,8 +58,9 @@ def conv_step(stored: Stored, roof: bounds.Roof | None) -> list[str]:
         f"`{stored['net']}` on {'×'.join(map(str, stored['image'][1:]))}×{stored['image'][0]}, T = {stored['steps']}, batch "
         f"{stored['batch']}, medians of {stored['rounds']} round(s) in one process (`benchmarks/conv_step.py`); kernels "
         f"{'compiled' if stored['compiled_kernels'] else 'eager'}. Memory is the peak of a step in a fresh process; *kept* is "
-        "that where freed memory stays with the process, as in every run. `…_full` takes full products where others sum over "
-        "events, `…_bf16` products in bf16, `…_2_steps` two steps at a time in place of all.",
+        "that where freed memory stays with the process, as in every run. `…_full` takes products as they are defined where "
+        "others sum over events or go tile by tile, `…_bf16` products in bf16, `…_all_steps` all steps at once, where others "
+        "take as few as layers of this width are taken by.",
         "",
         "| | samples/s | × best peer | × best hoisted peer | × best in bf16 | × best ReLU net | times its floor | peak MB | "
         "kept |",
@@ -72,10 +73,13 @@ def conv_step(stored: Stored, roof: bounds.Roof | None) -> list[str]:
             cells.append(f"{peaks[name] / 1e6:,.1f}" if name in peaks else "")
         lines.append(f"| {name} | {speed:,.1f} | " + " | ".join(cells) + " |")
     best = [f"best {what}: `{stored[key]}`" for what, key in _BEST.items() if key in stored]
-    memory = [f"`{name}` {share:.2f}" for name, share in stored.get("memory_of_best_peer", {}).items()]
+    memory, kept = (
+        [f"`{name}` {share:.2f}" for name, share in stored.get(key, {}).items()]
+        for key in ("memory_of_best_peer", "kept_memory_of_best_peer")
+    )
     lines += ["", "; ".join(best)[:1].upper() + "; ".join(best)[1:] + "."]
     if memory:
-        lines += ["Peak memory, of the best peer's: " + ", ".join(memory) + "."]
+        lines += ["Peak memory, of the best peer's: " + ", ".join(memory) + ". Kept: " + ", ".join(kept) + "."]
     lines += [f"Missing: {name} ({why})." for name, why in stored["missing"].items()]
     lines += ["", *floor_lines(stored["floor"])]
     return [*lines, *bound_lines(stored, roof)]
@@ -158,6 +162,26 @@ def events(stored: Stored) -> list[str]:
     return lines
 
 
+def winograd(stored: Stored) -> list[str]:
+    lines = [
+        "Convolutions of 3 × 3, padded by 1, by Winograd's tiles of 4 × 4 in float32 against plain ones, medians of "
+        f"{stored['rounds']} round(s) in one process (`benchmarks/winograd.py`). Rounding is the root mean square error "
+        "against float64, over that of the plain product in float32.",
+        "",
+        "| images, layer | | tiles, ms | float32 | bf16 | × faster than float32 | than bf16 | × its rounding |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for case in stored["cases"]:
+        name = f"{case['images']} × {case['channels']}→{case['units']} on {case['side']} × {case['side']}"
+        for part in ("forward", "error", "weight gradient"):
+            told = case[part]
+            cells = [f"{told['ms'][way]['median']:.3g}" for way in ("tiles", "float32", "bfloat16")]
+            cells += [_number(told["times_faster"][way]) for way in ("float32", "bfloat16")]
+            cells.append(f"{told['times_rounding']:.1f}")
+            lines.append(f"| {name} | {part} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def scaling(stored: Stored, conv: Stored | None, docs: Path) -> list[str]:
     roof = bounds.roof_of(stored)
     (docs / "speed_scaling.svg").write_text(speed_pictures.scaling(stored))
@@ -232,6 +256,7 @@ def page(results: Path, docs: Path) -> str:
         "train_step": ("A training step of a dense net", lambda stored: dense_step(stored, roof)),
         "conv_step": ("A training step of a conv net", lambda stored: conv_step(stored, roof)),
         "events": ("Sums over events", events),
+        "winograd": ("Convolutions tile by tile", winograd),
         "first_spike": ("A training step of first-spike nets", results_page.first_spike_table),
         "streams": ("A training step of stochastic streams", lambda _: streams(results / "streams.json")),
         "rules_table": ("All rules on all neurons", rules_table),

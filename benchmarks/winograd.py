@@ -44,7 +44,7 @@ FULL = (
     Size(64, 64, 28, 64),
     Size(192, 128, 7, 128),
 )
-QUICK = (Size(4, 16, 16, 16),)
+QUICK = (Size(8, 16, 16, 16),)
 PARTS = ("forward", "error", "weight gradient")
 
 

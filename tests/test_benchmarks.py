@@ -21,10 +21,10 @@ import aplysia
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-MADE = ("start", "conv_step", "events", "rules_table", "scaling")
+MADE = ("start", "conv_step", "events", "winograd", "rules_table", "scaling")
 METHODS = {"bptt", "ottt_bp", "direct_feedback", "pseudo_zeroth_order"}
 FULL = {"ottt_bp_full", "direct_feedback_full", "bptt_full"}
-SHORT = {f"{name}{end}_2_steps" for name in ("ottt_bp", "direct_feedback") for end in ("", "_bf16")}
+WHOLE = {f"{name}{end}_all_steps" for name in ("ottt_bp", "direct_feedback") for end in ("", "_bf16")}
 NARROW = {"ottt_bp_bf16", "direct_feedback_bf16", "pseudo_zeroth_order_bf16"}
 
 A_RULE = '''
@@ -93,7 +93,7 @@ def test_the_conv_benchmark_compares_the_same_net_and_no_silent_one(left: Path) 
     assert found["peak_memory_bytes"]["ottt_bp"] > 0
     if "best_peer" in found:
         assert (
-            found["ratio_to_best_peer"].keys() == found["ratio_to_best_relu"].keys() == METHODS | FULL | NARROW | SHORT
+            found["ratio_to_best_peer"].keys() == found["ratio_to_best_relu"].keys() == METHODS | FULL | NARROW | WHOLE
         )
     assert found["peak_memory_bytes_kept"]["ottt_bp"] > 0
 
@@ -119,6 +119,16 @@ def test_the_events_benchmark_has_both_products_of_both_nets_and_where_sums_stop
 
     assert events.crossing([0.1, 0.2, 0.4], [1.0, 2.0, 4.0], 3.0) == pytest.approx(0.3)
     assert events.crossing([0.1, 0.2], [1.0, 2.0], 3.0) is None
+
+
+def test_the_winograd_benchmark_has_times_and_rounding_of_all_three_products(left: Path) -> None:
+    (case,) = stored(left, "winograd")["cases"]
+    for part in ("forward", "error", "weight gradient"):
+        told = case[part]
+        assert set(told["ms"]) == {"tiles", "float32", "bfloat16"}
+        assert 1e-8 < told["rounding"]["float32"] < 1e-5 < told["rounding"]["bfloat16"]
+        assert told["rounding"]["tiles"] < 1e-5
+        assert told["times_rounding"] == pytest.approx(told["rounding"]["tiles"] / told["rounding"]["float32"])
 
 
 def test_the_rules_table_has_every_rule_even_a_user_s_and_dashes_where_a_pair_is_refused(left: Path) -> None:
@@ -293,6 +303,7 @@ def test_the_page_says_what_bounds_the_dense_step(left: Path, tmp_path: Path) ->
     race |= {"steps": 6, "spike_rates": [0.1, 0.2], "best_peer": "a", "best_hoisted_peer": "b"}
     race |= {"ratio_to_best_peer": ratios, "ratio_to_best_hoisted_peer": ratios}
     race["times_floor"]["ottt_bp"] = race["times_floor"]["ottt_bp_full"] = 4.0
+    del race["net"]
     (tmp_path / "train_step.json").write_text(json.dumps({"quick": False, "T6": race}))
     shutil.copy(left / "scaling.json", tmp_path)
     text = page_speed.page(tmp_path, tmp_path)

@@ -5,8 +5,8 @@ backward pass of every surrogate but `Sigmoid`. There the exponential of a vecto
 use for different elements at the end of an array) may differ in the last bit.
 
 Dynamics that are ours go through our own kernels, those with a part of a user's through torch's compiler. A cold compile of
-that takes seconds, so the grid is a handful of pairs that together meet every surrogate, both resets, attached and detached, and
-blocks of 1, 3, 6 and 8 steps (11 = 8 + 3).
+that takes seconds, so the grid is a handful of pairs that together meet every surrogate, both resets, attached and detached,
+and blocks of 1, 3, 6 and 8 steps (11 = 8 + 3).
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def test_tiles_make_the_convolution(
     compiled: None, padding: int, drive: tuple[int, ...], units: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forward: 2·4 roundings of inputs, 2·5 of filters, C + 1 of products and their sum, 2·6 of outputs; for the update one
-    per tile in place of one per channel, 2·4 of errors and 2·6 of the way back. Each weighs no more than ε/2 times the same sums
-    over sizes."""
+    per tile in place of one per channel, 2·4 of errors and 2·6 of the way back. Each weighs no more than ε/2 times the same
+    sums over sizes."""
     x, w, b = normal(*drive), normal(units, drive[1], 3, 3, seed=1), normal(units, seed=2)
     plain, geometry = Conv2d(1, padding), by_tiles(Conv2d(1, padding))
     assert geometry.shortens(x, w.shape)

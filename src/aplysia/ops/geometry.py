@@ -20,6 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# Weights from which on a product takes longer than calls to operations do.
+_LARGE = 1 << 16
+
 
 class _Features(torch.autograd.Function):
     @staticmethod
@@ -87,7 +90,10 @@ class Dense(AbstractGeometry):
     """All to all: drive `[B, M]`, weight `[N, M]`, value `[B, N]`."""
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(drive, weight, bias)
+        if bias is None or drive.device.type != "cpu" or weight.numel() < _LARGE:
+            return F.linear(drive, weight, bias)
+        # Added after, in the cache: libraries take longer for a product that is added to something.
+        return F.linear(drive, weight).add_(bias)
 
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
         return delta @ feedback

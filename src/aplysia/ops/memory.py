@@ -4,10 +4,10 @@ A step of a convolutional net takes and frees hundreds of megabytes in tensors t
 of Linux gets blocks of that size from the system one by one and returns each when it is freed, and the system zeroes every page
 again at its first touch. Kept, the same pages serve the next step. Nothing that is computed depends on it.
 
-Where kernels run compiled (`aplysia.ops.backend`), large tensors of torch get a range of addresses of their own (`memory.cpp`), in
-which what is freed serves tensors of any size; a process then holds little more than what was once in use at a time. Elsewhere the
-C library is told to keep what is freed, at the price of what lies between its blocks: of a conv net's step about half as much
-again.
+Where kernels run compiled (`aplysia.ops.backend`), large tensors of torch get a range of addresses of their own
+(`memory.cpp`), in which what is freed serves tensors of any size; a process then holds little more than what was once in use at
+a time. Elsewhere the C library is told to keep what is freed, at the price of what lies between its blocks: of a conv net's
+step about half as much again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _SETTINGS = {
     "M_MMAP_MAX": (-4, 0, 65_536),  # blocks that are asked of the system one by one: none
     "M_TRIM_THRESHOLD": (-1, -1, 128 << 10),  # free bytes at the end of the heap beyond which they are returned: never
     "M_TOP_PAD": (-2, 64 << 20, 128 << 10),  # bytes by which the heap grows beyond what is needed
-    "M_ARENA_MAX": (-8, 1, 0),  # heaps: else autograd's thread has one of its own, and neither can use what the other has freed
+    "M_ARENA_MAX": (
+        -8,
+        1,
+        0,
+    ),  # heaps: else autograd's thread has one of its own, and neither can use what the other has freed
 }
 _depth = 0
 

@@ -1,4 +1,4 @@
-"""Normal numbers for noise on a CPU: each a function of a key and its place alone, so that any number of threads draws the same.
+"""Normal numbers for noise on a CPU: each a function of a key and its place alone, whatever the number of threads.
 
     words    w = Philox4x32-10(counter, key)                                   four of 32 bits
     number   z = √(−2·ln u)·cos 2πv,  √(−2·ln u)·sin 2πv     u = (⌊w/2⁸⌋ + ½)/2²⁴ of one word, v of the next (Box and Muller)

@@ -11,8 +11,8 @@ Backward *through time* runs the adjoint recursion over the chunk and hands the 
 Backward *in the instant* (online schemes) cuts every path through the membrane: gI[t] = gs[t]·ψ(u[t] − θ). Nothing
 is then carried from step to step, so it is one product for the whole chunk.
 
-On a CPU the scans of the resets and surrogates that are here are compiled once for all (`lif.cpp`); others, and all on a GPU, by
-torch's compiler, which looks at them anew in each process.
+On a CPU the scans of the resets and surrogates that are here are compiled once for all (`lif.cpp`); others, and all on a GPU,
+by torch's compiler, which looks at them anew in each process.
 """
 
 from __future__ import annotations
@@ -174,14 +174,16 @@ def _natively(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Te
     return (spikes, last) if kept is None else (spikes, last, kept)
 
 
-def _adjoint_natively(d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor) -> tuple[Tensor, Tensor] | None:
+def _adjoint_natively(
+    d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor
+) -> tuple[Tensor, Tensor] | None:
     """What `_adjoint` gives for all steps at once, by `lif.cpp` where that can."""
     kernels, told = library(), _told(d)
     if kernels is None or told is None or not _ready(membranes, grad_spikes, grad_v):
         return None
     numbers, cases = told
     out, earlier = torch.empty_like(membranes), torch.empty_like(grad_v)
-    tensors = [membranes, grad_spikes.contiguous(), grad_v.contiguous(), numbers, earlier]
+    tensors: list[Tensor | None] = [membranes, grad_spikes.contiguous(), grad_v.contiguous(), numbers, earlier]
     call(kernels.lif_backward, tensors, [*membranes.shape, *cases, int(d.detach_reset)], out)
     return out, earlier
 

@@ -9,8 +9,8 @@ so that 36 products of matrices, tiles × channels by channels × units, take th
 and G follow from the points 0, ±5/8, ±3/2 and ∞, at which the polynomials behind a convolution are told: with them the rounding
 errors are half of those with the customary 0, ±1, ±2 (by trial over halves to sixteenths). They are two to four times those of
 torch's product forward and for errors, and no larger for updates, whose long sums are taken part by part
-(`benchmarks/winograd.py`). What comes out does not depend on the number of threads. An input that is not finite spreads over its
-tile, a little further than its own 3 × 3 outputs.
+(`benchmarks/winograd.py`). What comes out does not depend on the number of threads. An input that is not finite spreads over
+its tile, a little further than its own 3 × 3 outputs.
 
 Source of the method: Winograd 1980; Lavin and Gray 2016 for convolutions. Kernels in C++ (`winograd.cpp`, see
 `aplysia.ops.native`); they serve on a CPU where kernels run compiled, and everything else takes the plain product.
@@ -108,11 +108,17 @@ def _filtered(kernels: ctypes.CDLL, images: Tensor, weight: Tensor, bias: Tensor
     units, height, width = len(weight), images.shape[2] + 2 * padding - 2, images.shape[3] + 2 * padding - 2
     out = images.new_empty(len(images), units, height, width)
     sizes = [*images.shape, units, padding, height, width]
-    call(kernels.winograd_forward, [images, _filters(kernels, weight), None if bias is None else bias.contiguous()], sizes, out)
+    call(
+        kernels.winograd_forward,
+        [images, _filters(kernels, weight), None if bias is None else bias.contiguous()],
+        sizes,
+        out,
+    )
     return out
 
 
 def by_tiles(geometry: AbstractGeometry) -> AbstractGeometry:
     """The same geometry tile by tile, where that is possible and kernels run compiled."""
-    possible = isinstance(geometry, Conv2d) and geometry.groups == geometry.stride == 1 and geometry.padding <= 2
-    return Winograd(geometry) if possible and library() is not None else geometry
+    if library() is None or not isinstance(geometry, Conv2d):
+        return geometry
+    return Winograd(geometry) if geometry.groups == geometry.stride == 1 and geometry.padding <= 2 else geometry

@@ -79,7 +79,9 @@ class DirectKolenPollack(AbstractSeeded):
             # Where traces do not hear noise, the readout's own gradient does not either.
             heard = seen.sent(net, place) if self.noise.traced else seen.outs[place].detach()
             # Under autocast the product is narrow; what is gathered is not.
-            update = wide_product(error.t(), features(heard.flatten(0, 1))).to(feedback.dtype).mul_(self.rate * seen.share)
+            update = (
+                wide_product(error.t(), features(heard.flatten(0, 1))).to(feedback.dtype).mul_(self.rate * seen.share)
+            )
             if seen.start == 0:
                 update.add_(feedback.detach(), alpha=self.rate * self.decay)
             feedback.grad = update if feedback.grad is None else feedback.grad + update

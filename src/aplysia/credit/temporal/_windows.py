@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,34 +47,60 @@ def learn_in_windows(
             apply()
         if states is not None:
             states = [state.detach() for state in states]
-        runs: list[Pass] = []
-        began = start
-        for piece in chunks(part, chunk):
-            done = net(piece, None if states is None else _handed_over(states), replace(route, start=start))
-            states = list(done.states)
-            start += steps_of(piece)
-            runs.append(done)
-            spikes = done.spikes if spikes is None else spikes + done.spikes
-        out = runs[0].outs[-1].detach() if len(runs) == 1 else torch.cat([run.outs[-1].detach() for run in runs])
-        share, error = loss.error(out, target, steps)
-        value = share if value is None else value + share
-        total = out.sum(0)
-        logits = total if logits is None else logits + total
-        tensors: list[Tensor] = []
-        seeds: list[Tensor] = []
-        at = 0
-        for run in runs:
-            length = len(run.outs[-1])
-            seen = Seen(run, error[at : at + length], target, loss, steps, began + at, route.noise)
-            planted, errors = spatial.planted(net, seen)
-            at += length
-            tensors += planted
-            seeds += errors
-        torch.autograd.backward(tensors, seeds)
-        # Else this window's signals would be kept while the next one runs.
-        del done, runs, out, error, run, seen, planted, errors, tensors, seeds
+        done = _learn_window(net, part, target, loss, spatial, route, states, start=start, steps=steps, chunk=chunk)
+        states = done.states
+        start += steps_of(part)
+        logits = done.total if logits is None else logits + done.total
+        value = done.loss if value is None else value + done.loss
+        spikes = done.spikes if spikes is None else spikes + done.spikes
     assert logits is not None
     assert value is not None
     assert spikes is not None
     slots = [steps * len(target) * math.prod(layer.output_shape) for layer in net.all]
     return Record(logits / steps, value, spikes, slots)
+
+
+class _Done(NamedTuple):
+    """What is left of a window: the outputs' sum, the loss, spikes, and states. All else goes before the next one runs."""
+
+    total: Tensor
+    loss: Tensor
+    spikes: Tensor
+    states: States
+
+
+def _learn_window(
+    net: Net,
+    part: Input,
+    target: Tensor,
+    loss: AbstractLoss,
+    spatial: AbstractSpatial,
+    route: Route,
+    states: States | None,
+    *,
+    start: int,
+    steps: int,
+    chunk: int,
+) -> _Done:
+    runs: list[Pass] = []
+    at = start
+    for piece in chunks(part, chunk):
+        given = None if states is None else _handed_over(states)
+        runs.append(net(piece, given, replace(route, start=at)))
+        states = list(runs[-1].states)
+        at += steps_of(piece)
+    assert states is not None
+    out = runs[0].outs[-1].detach() if len(runs) == 1 else torch.cat([run.outs[-1].detach() for run in runs])
+    share, error = loss.error(out, target, steps)
+    tensors: list[Tensor] = []
+    seeds: list[Tensor] = []
+    at = start
+    for run in runs:
+        length = len(run.outs[-1])
+        seen = Seen(run, error[at - start : at - start + length], target, loss, steps, at, route.noise)
+        planted, errors = spatial.planted(net, seen)
+        at += length
+        tensors += planted
+        seeds += errors
+    torch.autograd.backward(tensors, seeds)
+    return _Done(out.sum(0), share, torch.stack([run.spikes for run in runs]).sum(0), states)

@@ -17,7 +17,7 @@ from aplysia.nets.net import Input, Net, widest
 from aplysia.nets.route import AbstractEligibility, Route
 
 # Steps run at once when nothing is said: enough for large products, few enough to keep memory flat in T. Of wide layers fewer,
-# so that none sends more than so many numbers at once: no product gains from more, and half as much is kept. Pairs of steps stay
+# so that none sends more than so many numbers at once: no product gains from more, and less is kept. Pairs of steps stay
 # together, since they may share their noise.
 _CHUNK, _NUMBERS, _LEAST = 8, 1 << 23, 2
 
@@ -66,9 +66,7 @@ class AbstractOnline(AbstractTemporal):
 
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
-            raise RecipeError(
-                "temporal.chunk", expected="at least 1, or none", got=repr(self.chunk), fix="use none"
-            )
+            raise RecipeError("temporal.chunk", expected="at least 1, or none", got=repr(self.chunk), fix="use none")
 
     @property
     @abstractmethod
