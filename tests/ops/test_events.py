@@ -224,3 +224,26 @@ def test_a_net_learns_alike(
     for got, wanted in zip(summed, plain, strict=True):
         assert wanted.abs().max() > 1e-4
         torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_settled_for_a_drive_is_looked_up_once(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    count = events.share
+    monkeypatch.setattr(events, "share", lambda drive: looked.append(1) or count(drive))
+    x, w, delta = sparse(64, 200), normal(300, 200), normal(64, 300, seed=4)
+    for way in (Float32(), Bfloat16()):
+        geometry = way.products(Dense())
+        settled = geometry.settled(x, w.shape)
+        assert len(looked) == 1
+        assert settled.skips_zeros(x, w.shape)
+        y, update = settled.forward(x, w), settled.outer(delta, x, w.shape)
+        assert len(looked) == 1
+        assert torch.equal(y, geometry.forward(x, w))
+        assert torch.equal(update, geometry.outer(delta, x, w.shape))
+        # Another one is looked at for itself: a trace of it, for one.
+        looked.clear()
+        full = normal(64, 200, seed=5)
+        assert torch.equal(settled.outer(delta, full, w.shape), geometry.outer(delta, full, w.shape))
+        assert looked
+        looked.clear()
+    assert Float32().products(Dense()).settled(normal(64, 200), w.shape) == Dense()

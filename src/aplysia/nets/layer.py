@@ -338,6 +338,7 @@ class Layer(nn.Module):
         feedback = route.feedback(self, weight) if drive.requires_grad else None
         heard = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
         sequence = heard.unflatten(0, (steps, batch))
+        products = products.settled(heard, weight.shape)
         pre, outer, carry = _paired(sequence, decay, carry, route.eligibility, products, weight.shape)
         if pre is None and clean is not None:
             pre = heard

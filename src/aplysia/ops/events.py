@@ -70,6 +70,9 @@ class AbstractEvents(AbstractWrapped):
             and share(drive) <= self.up_to(drive, weight_shape)
         )
 
+    def settled(self, drive: Tensor, weight_shape: torch.Size) -> AbstractGeometry:
+        return Summed(self, drive) if self.skips_zeros(drive, weight_shape) else self.plain
+
     @abstractmethod
     def up_to(self, drive: Tensor, weight_shape: torch.Size) -> float:
         """Share of entries that are not 0 up to which sums serve with such weights."""
@@ -100,6 +103,43 @@ class AbstractEvents(AbstractWrapped):
     @abstractmethod
     def sum_outer(self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         """`outer` by events."""
+
+
+@dataclass(frozen=True, eq=False)
+class Summed(AbstractWrapped):
+    """Products with one drive that are sums over its events.
+
+    Attributes:
+        plain: the products of any drive.
+        drive: that one.
+    """
+
+    plain: AbstractEvents
+    drive: Tensor
+
+    def _is_it(self, drive: Tensor) -> bool:
+        return drive.data_ptr() == self.drive.data_ptr() and drive.shape == self.drive.shape
+
+    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self._is_it(drive) or self.plain.skips_zeros(drive, weight_shape)
+
+    def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self.plain.shortens(drive, weight_shape)
+
+    def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        kernels = library()
+        if kernels is None or weight.dtype != torch.float32 or not self._is_it(drive):
+            return self.plain.forward(drive, weight, bias)
+        return self.plain.sum_forward(kernels, drive, weight, None if bias is None else bias.contiguous())
+
+    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        return self.plain.error(delta, feedback, drive_shape)
+
+    def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        kernels = library()
+        if kernels is None or delta.dtype != torch.float32 or not self._is_it(pre):
+            return self.plain.outer(delta, pre, weight_shape)
+        return self.plain.sum_outer(kernels, delta.contiguous(), pre, weight_shape)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,10 @@ class AbstractGeometry(ABC):
         """Whether products with this drive cost only what is not 0 in it, so that it had better stay as sparse as it is."""
         return False
 
+    def settled(self, drive: Tensor, weight_shape: torch.Size) -> AbstractGeometry:
+        """The same for products with this very drive, in the way that suits it: what is looked up of a drive is looked up once."""
+        return self
+
     def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
         """Whether products with this drive take so many multiplications less than their definition that a narrow type, which
         cannot do that, would be slower."""

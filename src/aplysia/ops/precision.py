@@ -9,7 +9,7 @@ number is the same under it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -92,6 +92,9 @@ class Narrow(AbstractWrapped):
 
     def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
         return self.plain.skips_zeros(drive, weight_shape)
+
+    def settled(self, drive: Tensor, weight_shape: torch.Size) -> AbstractGeometry:
+        return replace(self, plain=self.plain.settled(drive, weight_shape))
 
     def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
         return self.plain.shortens(drive, weight_shape)

@@ -19,7 +19,7 @@ from aplysia.nets.route import AbstractEligibility, Route
 # Steps run at once when nothing is said: enough for large products, few enough to keep memory flat in T. Of wide layers fewer,
 # so that none sends more than so many numbers at once: no product gains from more, and less is kept. Pairs of steps stay
 # together, since they may share their noise.
-_CHUNK, _NUMBERS, _LEAST = 8, 1 << 23, 2
+_CHUNK, _NUMBERS, _LEAST = 32, 1 << 23, 2
 
 
 class AbstractUpdate(ABC):
@@ -58,7 +58,7 @@ class AbstractOnline(AbstractTemporal):
 
     Attributes:
         update: when weights change.
-        chunk: K, steps run at once; None: 8, or as few as 2 where layers are wide. No number depends on it, memory does.
+        chunk: K, steps run at once; None: 32, or as few as 2 where layers are wide. No number depends on it, memory does.
     """
 
     update: AbstractUpdate = field(default_factory=AfterSequence)
