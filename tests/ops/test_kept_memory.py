@@ -163,3 +163,34 @@ def test_tensors_never_overlap() -> None:
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler here")
 def test_no_more_is_held_than_is_used_at_a_time() -> None:
     assert 0.9 < float(_told(STEPS)) < 1.1
+
+
+TOO_MUCH = """
+import os, torch
+from aplysia.ops.backend import kernels
+from aplysia.ops.memory import kept_memory
+
+size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # in numbers of four bytes: four times what there is
+
+def asked():
+    try:
+        torch.empty(size)
+    except RuntimeError as problem:
+        return str(problem)
+    return "granted"
+
+plain = asked()
+with kernels(compiled=True), kept_memory():
+    print(plain == asked(), plain)
+    print(float(torch.ones(2_000_000).sum()))
+"""
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler here")
+def test_more_than_there_is_is_refused_in_torchs_words() -> None:
+    told = _told(TOO_MUCH)
+    if told.startswith("True granted"):
+        pytest.skip("this system grants any size")
+    assert told.startswith("True")
+    assert "can't allocate memory" in told
+    assert told.endswith("2000000.0\n")

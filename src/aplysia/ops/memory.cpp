@@ -16,7 +16,6 @@
 #include <iterator>
 #include <map>
 #include <mutex>
-#include <new>
 
 namespace {
 
@@ -40,7 +39,8 @@ class Kept final : public c10::Allocator {
             void* made = nullptr;
             if (posix_memalign(&made, AHEAD, n + AHEAD) == 0) at = static_cast<char*>(made);
         }
-        if (at == nullptr) throw std::bad_alloc();
+        // It says in torch's words what cannot be had.
+        if (at == nullptr) return c10::GetDefaultCPUAllocator()->allocate(n);
         *reinterpret_cast<Ahead*>(at) = {size, n};
         void* numbers = at + AHEAD;
         if (c10::memoryProfilingEnabled()) told(numbers, static_cast<int64_t>(n));
@@ -70,9 +70,9 @@ class Kept final : public c10::Allocator {
         c10::reportMemoryUsageToProfiler(numbers, change, 0, 0, c10::Device(c10::kCPU));
     }
 
-    // Twice what the machine has, of which nothing is used before it is touched.
+    // As much as the machine has, of which nothing is used before it is touched: what does not fit in is refused by malloc.
     void reserve() {
-        size_t size = 2 * static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+        size_t size = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
         size = (size + PAGE - 1) / PAGE * PAGE;
         void* made = mmap(nullptr, size + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (made == MAP_FAILED) return;
