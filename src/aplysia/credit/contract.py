@@ -10,7 +10,7 @@ Every combination ends the same way: `.grad` of the parameters is filled, and an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -162,6 +162,10 @@ class AbstractSpatial(ABC):
                 seeds.append(seed)
         return tensors, seeds
 
+    def plant(self, net: Net, seen: Seen) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """`planted` in parts, each of which may go backward before the next is asked for."""
+        yield self.planted(net, seen)
+
     def _check_noise(self, net: Net) -> None:
         if self.noise.alpha == 0.0:
             return
@@ -295,15 +299,29 @@ class AbstractSeeded(AbstractSpatial):
         """Look at a chunk, in order, before errors are asked for."""
 
     def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+        pairs = list(self._pairs(net, seen))
+        return [tensor for tensor, _ in pairs], [seed for _, seed in pairs]
+
+    def plant(self, net: Net, seen: Seen) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        if not isinstance(self.local, NoLocal):
+            # A layer's own error and its local one go through it together.
+            yield self.planted(net, seen)
+            return
+        self._drawn += seen.drawn
+        for tensor, seed in self._pairs(net, seen):
+            yield [tensor], [seed]
+            del seed
+
+    def _pairs(self, net: Net, seen: Seen) -> Iterator[tuple[Tensor, Tensor]]:
         with torch.no_grad():
             self.observe(net, seen)
-        tensors, seeds = [seen.outs[-1]], [seen.error]
+        yield seen.outs[-1], seen.error
         for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):
             seed = self.seed_error(layer, out.detach(), seen.error)
             if seed is not None:
-                tensors.append(out)
-                seeds.append(seed)
-        return tensors, seeds
+                yield out, seed
+                # An error is as large as what its layer sends; it need not outlive its use.
+                del seed
 
 
 Apply = Callable[[], Any]

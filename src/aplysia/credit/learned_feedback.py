@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +36,14 @@ from aplysia.rng import generator
 _UPDATES, _PENDING, _PROJECTION = "updates", "pending/", "projection"
 # Whether a sequence has been gathered that is not in force yet.
 _GATHERED = "gathered"
+
+
+# Makes an error of a layer, `[K, B, …]`, once; None: it has none.
+Late = Callable[[], "Tensor | None"]
+
+
+def _as_it_is(error: Tensor | None) -> Tensor | None:
+    return error
 
 
 class AbstractForm(ABC):
@@ -361,8 +372,12 @@ class MomentumFeedback:
         """Whether M changes in the batch of this optimiser step."""
         return self.freeze_after is None or step < self.freeze_after
 
+    def run(self, *args: Any, **kwargs: Any) -> dict[str, Tensor | None]:
+        """The errors that `run_late` says how to get, all at once."""
+        return {name: late() for name, late in self.run_late(*args, **kwargs).items()}
+
     @torch.no_grad()
-    def run(
+    def run_late(
         self,
         tensors: dict[str, Tensor],
         layers: list[Layer],
@@ -373,8 +388,8 @@ class MomentumFeedback:
         step: int,
         steps: int,
         first: bool,
-    ) -> dict[str, Tensor | None]:
-        """Go through one chunk in order: update M where due, and say each layer's error.
+    ) -> dict[str, Late]:
+        """Go through one chunk in order: update M where due, and say how to get each layer's error.
 
         Args:
             tensors: what `tensors` made, changed in place.
@@ -399,7 +414,8 @@ class MomentumFeedback:
                     samples[layer.name] = (z.to(kept.dtype), seen(d))
             sent = {layer.name: seen(error) for layer, error in zip(layers, errors, strict=True)}
             if self.update.every_step:
-                return self._step_by_step(tensors, layers, samples, sent, step)
+                found = self._step_by_step(tensors, layers, samples, sent, step)
+                return {name: partial(_as_it_is, error) for name, error in found.items()}
             return self._by_sequence(tensors, layers, samples, sent, step, steps, first)
 
     def _correction(self, tensors: dict[str, Tensor]) -> float:
@@ -448,7 +464,7 @@ class MomentumFeedback:
         step: int,
         steps: int,
         first: bool,
-    ) -> dict[str, Tensor | None]:
+    ) -> dict[str, Late]:
         if first and int(tensors[_GATHERED]):
             # What the sequence before has gathered comes into force now, so that no error depends on where a chunk ends.
             tensors[_UPDATES] += 1
@@ -464,5 +480,11 @@ class MomentumFeedback:
             z, d = samples[layer.name]
             tensors[_PENDING + layer.name].add_(self._mean(layer, z, d), alpha=len(z) / steps)
         if not self.start.ready(step):
-            return {layer.name: None for layer in layers}
-        return {layer.name: self._errors(tensors, layer, errors[layer.name], correction) for layer in layers}
+            return {layer.name: partial(_as_it_is, None) for layer in layers}
+        # M changes no more in this sequence, and errors are as large as what layers send: each is made when it is asked for.
+        return {one.name: partial(self._later, tensors, one, errors[one.name], correction) for one in layers}
+
+    @torch.no_grad()
+    def _later(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, correction: float) -> Tensor:
+        with torch.autocast(error.device.type, enabled=False):
+            return self._errors(tensors, layer, error, correction)

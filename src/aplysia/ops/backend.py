@@ -3,8 +3,8 @@
 Both compute the same, so this is a matter of speed and no part of a recipe's meaning. On a CPU spikes, membranes and the
 backward passes of the triangle, arctan and rectangle surrogates are equal bit for bit; the sigmoid's backward pass agrees to
 the last place, since the two sides evaluate the exponential of the last few elements of an array differently. Products of
-large layers are summed in another order: with sparse drives (`aplysia.ops.events`) unless `precision.events=false`, convolutions
-of 3 × 3 (`aplysia.ops.winograd`) unless `precision.winograd=false`.
+large layers are summed in another order: with sparse drives (`aplysia.ops.events`) unless `precision.events=false`,
+convolutions of 3 × 3 (`aplysia.ops.winograd`) unless `precision.winograd=false`.
 
 Compiling costs seconds once per process and kernel; short runs do better without.
 """

@@ -80,7 +80,7 @@ class AbstractGeometry(ABC):
         return False
 
     def settled(self, drive: Tensor, weight_shape: torch.Size) -> AbstractGeometry:
-        """The same for products with this very drive, in the way that suits it: what is looked up of a drive is looked up once."""
+        """The same for products with this very drive, in the way that suits it, so that a drive is looked at once."""
         return self
 
     def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:

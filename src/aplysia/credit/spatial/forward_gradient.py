@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aplysia.credit.contract import AbstractSeeded, Seen
-from aplysia.credit.learned_feedback import MomentumFeedback
+from aplysia.credit.learned_feedback import Late, MomentumFeedback
 from aplysia.errors import PairError
 from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.ledger.reach import connections
@@ -56,7 +56,7 @@ class ForwardGradient(AbstractSeeded):
     law: AbstractLaw = field(default_factory=Gaussian)
     feedback: MomentumFeedback = field(default_factory=MomentumFeedback)
 
-    _errors: dict[str, Tensor | None] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _errors: dict[str, Late] = field(init=False, repr=False, compare=False, default_factory=dict)
     _written: int = field(init=False, repr=False, compare=False, default=0)
 
     def check_net(self, net: Net) -> None:
@@ -88,7 +88,7 @@ class ForwardGradient(AbstractSeeded):
             self._written += self.feedback.written(
                 self.tensors, net.hidden, step=self.step, chunk=len(change), last=seen.last
             )
-        self._errors = self.feedback.run(
+        self._errors = self.feedback.run_late(
             self.tensors,
             net.hidden,
             directions,
@@ -123,7 +123,7 @@ class ForwardGradient(AbstractSeeded):
         return sent[-1]
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
-        found = self._errors[layer.name]
+        found = self._errors.pop(layer.name)()
         return None if found is None else found.to(out.dtype)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:

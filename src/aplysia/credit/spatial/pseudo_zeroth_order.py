@@ -15,13 +15,14 @@ exact gradient, whose output and error serve the layers below it in place of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from aplysia.credit.contract import AbstractLoss, AbstractSeeded, Seen
-from aplysia.credit.learned_feedback import MomentumFeedback
+from aplysia.credit.learned_feedback import Late, MomentumFeedback
 from aplysia.errors import PairError
 from aplysia.ledger.amount import Charge
 from aplysia.ledger.sheet import Sheet
@@ -33,6 +34,11 @@ from aplysia.rng import generator
 from aplysia.types import Claim, Cost, Paper, Tunable
 
 _CLASSIFIER = "classifier/"
+
+
+def _joined(rest: Late, exact: Tensor) -> Tensor:
+    found = rest()
+    return exact if found is None else found + exact
 
 
 @dataclass(kw_only=True)
@@ -62,7 +68,7 @@ class PseudoZerothOrder(AbstractSeeded):
     scaled: bool = True
     intermediate: tuple[str, ...] = ()
 
-    _errors: dict[str, Tensor | None] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _errors: dict[str, Late] = field(init=False, repr=False, compare=False, default_factory=dict)
     _written: int = field(init=False, repr=False, compare=False, default=0)
 
     def check_net(self, net: Net) -> None:
@@ -115,7 +121,7 @@ class PseudoZerothOrder(AbstractSeeded):
         if self.scaled and seen.source is not None:
             amplitudes = [noise_amplitude(layer, seen.source) for layer in net.hidden]
             answers = [given / amplitude for given, amplitude in zip(answers, amplitudes, strict=True)]
-        self._errors = self.feedback.run(
+        self._errors = self.feedback.run_late(
             self.tensors,
             net.hidden,
             seen.done.noise,
@@ -126,8 +132,7 @@ class PseudoZerothOrder(AbstractSeeded):
             first=seen.start == 0,
         )
         for name, exact in own.items():
-            rest = self._errors[name]
-            self._errors[name] = exact if rest is None else rest + exact
+            self._errors[name] = partial(_joined, self._errors[name], exact)
         if seen.done.noise:
             self._written += self.feedback.written(
                 self.tensors, net.hidden, step=self.step, chunk=len(seen.error), last=seen.last
@@ -144,8 +149,7 @@ class PseudoZerothOrder(AbstractSeeded):
         return answer, error, (error @ classifier.detach()).view_as(seen.outs[place])
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
-        # Not kept beyond its use: it is as large as what the layer sends.
-        found = self._errors.pop(layer.name)
+        found = self._errors.pop(layer.name)()
         return None if found is None else found.to(out.dtype)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:

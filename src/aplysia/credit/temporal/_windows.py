@@ -92,15 +92,19 @@ def _learn_window(
     assert states is not None
     out = runs[0].outs[-1].detach() if len(runs) == 1 else torch.cat([run.outs[-1].detach() for run in runs])
     share, error = loss.error(out, target, steps)
-    tensors: list[Tensor] = []
-    seeds: list[Tensor] = []
-    at = start
-    for run in runs:
-        length = len(run.outs[-1])
-        seen = Seen(run, error[at - start : at - start + length], target, loss, steps, at, route.noise)
-        planted, errors = spatial.planted(net, seen)
-        at += length
-        tensors += planted
-        seeds += errors
-    torch.autograd.backward(tensors, seeds)
+    if len(runs) == 1:
+        for tensors, seeds in spatial.plant(net, Seen(runs[0], error, target, loss, steps, start, route.noise)):
+            torch.autograd.backward(tensors, seeds)
+            del tensors, seeds
+    else:
+        # Chunks of one window hang together, so they go backward together.
+        planted: tuple[list[Tensor], list[Tensor]] = ([], [])
+        at = start
+        for run in runs:
+            length = len(run.outs[-1])
+            seen = Seen(run, error[at - start : at - start + length], target, loss, steps, at, route.noise)
+            for gathered, more in zip(planted, spatial.planted(net, seen), strict=True):
+                gathered += more
+            at += length
+        torch.autograd.backward(*planted)
     return _Done(out.sum(0), share, torch.stack([run.spikes for run in runs]).sum(0), states)
