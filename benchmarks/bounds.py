@@ -103,7 +103,7 @@ def of_race(race: dict[str, Any]) -> list[Case]:
             race["work"][name]["bytes"],
             race["milliseconds"].get(f"{name}_full", {}).get("median"),
             # Sparse products serve in a dense net, tiles in a conv net.
-            "net" in race,
+            "net" in race and not name.endswith("_full"),
         )
         for name, times in race["times_floor"].items()
     ]
@@ -111,8 +111,8 @@ def of_race(race: dict[str, Any]) -> list[Case]:
 
 def sentences(case: Case, roof: Roof) -> str:
     """Three: where the time goes, which limit applies, and what the rest is."""
-    if case.full_ms is not None:
-        return _saving(case, case.full_ms, roof)
+    if case.full_ms is not None or case.tiled:
+        return _saving(case, roof)
     share = case.in_products
     if share > 1.0:
         first = "It takes less than its products would in full, since it leaves zeros out of them"
@@ -145,7 +145,7 @@ def sentences(case: Case, roof: Roof) -> str:
     )
 
 
-def _saving(case: Case, full_ms: float, roof: Roof) -> str:
+def _saving(case: Case, roof: Roof) -> str:
     """Three, of a step that saves multiplications: how long, against full products, and what that is on the roofline."""
     if case.tiled:
         how = "takes its convolutions tile by tile, with a quarter of their multiplications,"
@@ -156,9 +156,11 @@ def _saving(case: Case, full_ms: float, roof: Roof) -> str:
             "a row of a table from the second cache for every spike, and the products that have no zeros: errors, and inputs "
             "that are images"
         )
+    beside = f"where products as they are defined take {_ms(case.floor_ms)} alone"
+    if case.full_ms is not None:
+        beside += f", and the same step with them {_ms(case.full_ms)}"
     return (
-        f"**`{case.name}`**: It {how} and takes {_ms(case.ms)}, where the same step with products as they are defined takes "
-        f"{_ms(full_ms)}, and those products alone {_ms(case.floor_ms)}. "
+        f"**`{case.name}`**: It {how} and takes {_ms(case.ms)}, {beside}. "
         f"Products as they are defined would be {case.gflops:.3g} GFLOP/s in that time, {case.gflops / roof.gflops:.0%} of "
         f"what this machine was seen to do in float32. "
         f"What bounds it is {limit}."
