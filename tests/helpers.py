@@ -554,3 +554,18 @@ def plain_autograd(
         value = loss.value(torch.stack(outs), target, len(outs))
     value.backward()
     return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers of a seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def noting(product: Callable[..., Tensor], taken: list[str]) -> Callable[..., Tensor]:
+    """The same product, which leaves its name each time it is taken."""
+
+    def noted(*arguments: object) -> Tensor:
+        taken.append(product.__name__)
+        return product(*arguments)
+
+    return noted

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from helpers import gradients
+from helpers import gradients, normal, noting
 from torch import Tensor
 
 import aplysia
@@ -31,10 +29,6 @@ SHAPES: dict[str, tuple[AbstractGeometry, tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def sparse(*shape: int, share: float = 0.1, seed: int = 1) -> Tensor:
     kept = torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < share
     return torch.where(kept, normal(*shape, seed=seed), 0.0)
@@ -48,21 +42,13 @@ def _ones(tensor: Tensor) -> Tensor:
     return (tensor != 0).double()
 
 
-def _noting(product: Callable[..., Tensor], taken: list[str]) -> Callable[..., Tensor]:
-    def noted(*arguments: object) -> Tensor:
-        taken.append(product.__name__)
-        return product(*arguments)
-
-    return noted
-
-
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of full products that were taken."""
     taken: list[str] = []
     for kind in (Dense, Conv2d):
         for name in ("forward", "outer"):
-            monkeypatch.setattr(kind, name, _noting(getattr(kind, name), taken))
+            monkeypatch.setattr(kind, name, noting(getattr(kind, name), taken))
     return taken
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import gradients
+from helpers import gradients, normal, noting
 from torch import Tensor
 
 import aplysia
@@ -31,10 +31,6 @@ SHAPES: dict[str, tuple[int, tuple[int, ...], int]] = {
     "long rows": (1, (3, 18, 5, 150), 40),
     "many tiles": (1, (9, 16, 30, 30), 32),
 }
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def matrices() -> tuple[Tensor, Tensor, Tensor]:
@@ -156,20 +152,12 @@ def test_a_nan_stays_within_its_tile(compiled: None) -> None:
     assert bool(y[2, :, 8:12, 8:12].isnan().all())
 
 
-def _noting(product: Callable[..., Tensor], taken: list[str]) -> Callable[..., Tensor]:
-    def noted(*arguments: object) -> Tensor:
-        taken.append(product.__name__)
-        return product(*arguments)
-
-    return noted
-
-
 @pytest.fixture
 def plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of plain products that were taken."""
     taken: list[str] = []
     for name in ("forward", "error", "outer"):
-        monkeypatch.setattr(Conv2d, name, _noting(getattr(Conv2d, name), taken))
+        monkeypatch.setattr(Conv2d, name, noting(getattr(Conv2d, name), taken))
     return taken
 
 
