@@ -21,6 +21,7 @@ from aplysia.nets.zoo import build
 from aplysia.neurons.lif import LIF
 from aplysia.ops import backend, scan
 from aplysia.ops.backend import CompilerMissingWarning, compiled_kernels, compiler_problem, kernels
+from aplysia.ops.normal import fill_normal
 from aplysia.ops.scan import AbstractReset, Dynamics, HardReset, SoftReset, lif_scan
 from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
 
@@ -121,6 +122,46 @@ def test_our_kernels_give_the_numbers_of_torchs_operations(
         for place, (a, b) in enumerate(zip(*made, strict=True)):
             close = {"rtol": 0, "atol": 0} if exact or place < 2 else {"rtol": 1e-6, "atol": 3e-7}
             torch.testing.assert_close(b, a, equal_nan=True, **close)
+
+
+@needs_compiler
+@pytest.mark.parametrize("default", ["dtype", "device"])
+def test_the_users_defaults_are_none_of_the_kernels_business(default: str) -> None:
+    d, currents = Dynamics(0.61, 0.77, Triangle(width=1.9), SoftReset(), True), torch.randn(4, 50) + 0.5
+    v, drawn = torch.zeros(50), torch.empty(100)
+    want, trace = lif_scan(d, currents, v, through_time=False), scan.decaying_trace(torch.ones(4, 1 << 13), None, 0.9)
+    before = torch.get_default_dtype()
+    try:
+        if default == "dtype":
+            torch.set_default_dtype(torch.float64)
+        else:
+            torch.set_default_device("meta")
+        with kernels(compiled=True):
+            got = lif_scan(d, currents, v, through_time=False)
+            fill_normal(drawn, torch.Generator(device="cpu").manual_seed(0))
+            again = scan.decaying_trace(torch.ones(4, 1 << 13, dtype=torch.float32, device="cpu"), None, 0.9)
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_default_device(None)
+    assert_rate(want[0])
+    assert all(torch.equal(a, b) for a, b in zip((*want, *trace), (*got, *again), strict=True))
+    plain = torch.empty(100)
+    fill_normal(plain, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn, plain, rtol=2e-6, atol=2e-6)
+
+
+def test_eager_kernels_take_parts_that_cannot_be_hashed() -> None:
+    @dataclass(kw_only=True)
+    class Own(AbstractSurrogate):
+        height: float = 0.5
+
+        def derivative(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(x, self.height)
+
+    with pytest.raises(TypeError):
+        hash(Own())
+    out = numbers(Dynamics(0.7, 0.8, Own(), SoftReset(), True), 3, 4, through_time=False)
+    assert out[1][0].abs().max() > 0
 
 
 @needs_compiler

@@ -24,11 +24,8 @@ _SETTINGS = {
     "M_MMAP_MAX": (-4, 0, 65_536),  # blocks that are asked of the system one by one: none
     "M_TRIM_THRESHOLD": (-1, -1, 128 << 10),  # free bytes at the end of the heap beyond which they are returned: never
     "M_TOP_PAD": (-2, 64 << 20, 128 << 10),  # bytes by which the heap grows beyond what is needed
-    "M_ARENA_MAX": (
-        -8,
-        1,
-        0,
-    ),  # heaps: else autograd's thread has one of its own, and neither can use what the other has freed
+    # Heaps: else autograd's thread has one of its own, and neither can use what the other has freed.
+    "M_ARENA_MAX": (-8, 1, 0),
 }
 _depth = 0
 

@@ -39,7 +39,7 @@ def fill_normal(out: Tensor, source: torch.Generator) -> None:
 
 
 def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:
-    key = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+    key = int(torch.empty((), dtype=torch.int64, device="cpu").random_(generator=generator))
     kernels = library()
     if kernels is not None:
         call(kernels.fill_normal, [], [key, out.numel()], out)
@@ -69,7 +69,7 @@ def _words(key: int, counters: Tensor) -> list[Tensor]:
 
 
 def _normal(key: int, first: int, count: int) -> Tensor:
-    words = _words(key, first + torch.arange(-(-count // (4 * _SIDE)) * _SIDE))
+    words = _words(key, first + torch.arange(-(-count // (4 * _SIDE)) * _SIDE, device="cpu"))
     made = []
     for one, other in (words[:2], words[2:]):
         radius = (one >> 8).float().add_(0.5).mul_(2.0**-24).log_().mul_(-2.0).sqrt_()

@@ -153,7 +153,12 @@ def _told(d: Dynamics) -> tuple[Tensor, list[int]] | None:
         moved = reset.value
     else:
         return None
-    return torch.tensor([d.leak, d.threshold, moved, shape, half]), [case, int(type(reset) is HardReset)]
+    return _numbers(d.leak, d.threshold, moved, shape, half), [case, int(type(reset) is HardReset)]
+
+
+def _numbers(*numbers: float) -> Tensor:
+    """As kernels take them, whatever types and devices are the user's defaults."""
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
 
 
 def _ready(*tensors: Tensor) -> bool:
@@ -162,8 +167,12 @@ def _ready(*tensors: Tensor) -> bool:
 
 def _natively(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, ...] | None:
     """What a forward kernel gives, by `lif.cpp` where that can."""
-    kernels, told = library(), _told(d)
-    if kernels is None or told is None or not _ready(currents, v) or currents.stride(1) != 1 or not v.is_contiguous():
+    kernels = library()
+    # Dynamics are looked up last: eager kernels take parts that cannot be hashed, too.
+    if kernels is None or not _ready(currents, v) or currents.stride(1) != 1 or not v.is_contiguous():
+        return None
+    told = _told(d)
+    if told is None:
         return None
     keeps = {_spikes_only: 0, _spikes_and_slopes: 1, _spikes_and_membranes: 2}[kernel]
     numbers, cases = told
@@ -178,8 +187,11 @@ def _adjoint_natively(
     d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor
 ) -> tuple[Tensor, Tensor] | None:
     """What `_adjoint` gives for all steps at once, by `lif.cpp` where that can."""
-    kernels, told = library(), _told(d)
-    if kernels is None or told is None or not _ready(membranes, grad_spikes, grad_v):
+    kernels = library()
+    if kernels is None or not _ready(membranes, grad_spikes, grad_v):
+        return None
+    told = _told(d)
+    if told is None:
         return None
     numbers, cases = told
     out, earlier = torch.empty_like(membranes), torch.empty_like(grad_v)
@@ -326,5 +338,5 @@ def _traced(drive: Tensor, trace: Tensor | None, decay: float, out: Tensor, *, b
     if not ready or drive.numel() < _LEAST or (kernels := library()) is None:
         return False
     sizes = [len(drive), drive[0].numel(), int(backwards), int(out.ndim < drive.ndim)]
-    call(kernels.decaying_traces, [drive, trace, torch.tensor(decay, dtype=torch.float32)], sizes, out)
+    call(kernels.decaying_traces, [drive, trace, _numbers(decay)], sizes, out)
     return True
