@@ -36,9 +36,11 @@ from aplysia.nets.zoo import build
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
 from aplysia.ops.geometry import Conv2d
+from aplysia.ops.precision import AbstractPrecision
 from aplysia.ops.scan import HardReset, SoftReset
 from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
 from aplysia.rng import generator
+from aplysia.train.learner import Learner
 from aplysia.types import Held
 
 # --- what is in the package ------------------------------------------------------------------------------------------
@@ -569,3 +571,18 @@ def noting(product: Callable[..., Tensor], taken: list[str]) -> Callable[..., Te
         return product(*arguments)
 
     return noted
+
+
+def learnt_under(precision: AbstractPrecision, text: str, rule: Any, temporal: Any) -> list[Tensor]:
+    """The gradients of one batch in a net of lively layers on images of 3 × 12 × 12, with products of this kind."""
+    net = build(text, (3, 12, 12))
+    with torch.no_grad():
+        for layer in net.hidden:
+            layer.weight *= 2
+            layer.precision = precision
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    learner = Learner(net, rule=rule, temporal=temporal, optimiser=optimiser, loss=StepwiseLoss())
+    x = torch.rand(6, 16, 3, 12, 12, generator=torch.Generator().manual_seed(5)).round()
+    record = learner.learn(x, torch.arange(16) % 10)
+    assert min(float(n) / slots for n, slots in zip(record.spikes[:-1], record.slots[:-1], strict=True)) > 0.02
+    return list(gradients(net).values())

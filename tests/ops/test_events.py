@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import gradients, normal, noting
+from helpers import learnt_under, normal, noting
 from torch import Tensor
 
 import aplysia
@@ -181,25 +181,8 @@ def test_memory_on_the_errors_side_pairs_alike(
 def test_a_net_learns_alike(
     compiled: None, monkeypatch: pytest.MonkeyPatch, text: str, temporal: object, full: list[str]
 ) -> None:
-    x = torch.rand(6, 16, 3, 12, 12, generator=torch.Generator().manual_seed(5)).round()
-    y = torch.arange(16) % 10
-
     def learnt(serve: bool) -> list[Tensor]:
-        net = aplysia.build(text, (3, 12, 12))
-        with torch.no_grad():
-            for layer in net.hidden:
-                layer.weight *= 2
-                layer.precision = Float32(events=serve, winograd=False)
-        learner = aplysia.Learner(
-            net,
-            rule=aplysia.rules.Symmetric(),
-            temporal=temporal,
-            optimiser=torch.optim.SGD(net.parameters(), lr=0.1),
-            loss=aplysia.StepwiseLoss(),
-        )
-        record = learner.learn(x, y)
-        assert min(float(n) / slots for n, slots in zip(record.spikes[:-1], record.slots[:-1], strict=True)) > 0.02
-        return list(gradients(net).values())
+        return learnt_under(Float32(events=serve, winograd=False), text, aplysia.rules.Symmetric(), temporal)
 
     # As many events as there are here, so that the second layer is summed.
     monkeypatch.setattr(events, "LARGEST_SHARE", dict.fromkeys(events.LARGEST_SHARE, 0.45))

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import gradients, normal, noting
+from helpers import learnt_under, normal, noting
 from torch import Tensor
 
 import aplysia
@@ -230,25 +230,8 @@ def test_rounding_is_a_few_times_that_of_the_plain_product(compiled: None) -> No
 @pytest.mark.parametrize("temporal", [aplysia.temporal.Trace(chunk=4), aplysia.temporal.ThroughTime()])
 @pytest.mark.parametrize("rule", [aplysia.rules.Symmetric, aplysia.rules.DirectFeedback])
 def test_a_net_learns_alike(compiled: None, temporal: object, rule: Callable[[], object], plainly: list[str]) -> None:
-    x = torch.rand(6, 16, 3, 12, 12, generator=torch.Generator().manual_seed(5)).round()
-    y = torch.arange(16) % 10
-
     def learnt(serve: bool) -> list[Tensor]:
-        net = aplysia.build("32C3-40C3-F10", (3, 12, 12))
-        with torch.no_grad():
-            for layer in net.hidden:
-                layer.weight *= 2
-                layer.precision = Float32(events=False, winograd=serve)
-        learner = aplysia.Learner(
-            net,
-            rule=rule(),
-            temporal=temporal,
-            optimiser=torch.optim.SGD(net.parameters(), lr=0.1),
-            loss=aplysia.StepwiseLoss(),
-        )
-        record = learner.learn(x, y)
-        assert min(float(n) / slots for n, slots in zip(record.spikes[:-1], record.slots[:-1], strict=True)) > 0.02
-        return list(gradients(net).values())
+        return learnt_under(Float32(events=False, winograd=serve), "32C3-40C3-F10", rule(), temporal)
 
     plain = learnt(False)
     products = len(plainly)
