@@ -573,7 +573,7 @@ def noting(product: Callable[..., Tensor], taken: list[str]) -> Callable[..., Te
     return noted
 
 
-def learnt_under(precision: AbstractPrecision, text: str, rule: Any, temporal: Any) -> list[Tensor]:
+def learnt_under(precision: AbstractPrecision, text: str, rule: Any, temporal: Any, *, steps: int = 6) -> list[Tensor]:
     """The gradients of one batch in a net of lively layers on images of 3 × 12 × 12, with products of this kind."""
     net = build(text, (3, 12, 12))
     with torch.no_grad():
@@ -582,7 +582,7 @@ def learnt_under(precision: AbstractPrecision, text: str, rule: Any, temporal: A
             layer.precision = precision
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
     learner = Learner(net, rule=rule, temporal=temporal, optimiser=optimiser, loss=StepwiseLoss())
-    x = torch.rand(6, 16, 3, 12, 12, generator=torch.Generator().manual_seed(5)).round()
+    x = torch.rand(steps, 16, 3, 12, 12, generator=torch.Generator().manual_seed(5)).round()
     record = learner.learn(x, torch.arange(16) % 10)
     assert min(float(n) / slots for n, slots in zip(record.spikes[:-1], record.slots[:-1], strict=True)) > 0.02
     return list(gradients(net).values())

@@ -61,7 +61,7 @@ from aplysia.credit.temporal.through_time import ThroughTime
 from aplysia.credit.temporal.trace import Trace
 from aplysia.nets.layer import LayerState
 from aplysia.nets.net import Net, Pass
-from aplysia.nets.noise import NoiseSource
+from aplysia.nets.noise import Drawn, NoiseSource
 from aplysia.neurons.integrator import Integrator
 from aplysia.ops.surrogate import Rectangle
 from aplysia.types import Claim, Cost
@@ -243,11 +243,11 @@ def _silence() -> Iterator[None]:
     def zeros_like(like: Tensor, **more: object) -> Tensor:
         return torch.zeros_like(like)
 
-    def still(source: NoiseSource, name: str, start: int, steps: int, like: Tensor) -> Tensor:
-        return like.new_zeros(steps, *like.shape)
+    def still(source: NoiseSource, name: str, start: int, steps: int, like: Tensor) -> Drawn:
+        return Drawn.of(like.new_zeros(steps, *like.shape))
 
     with (
-        mock.patch.object(NoiseSource, "draw", still),
+        mock.patch.object(NoiseSource, "drawn", still),
         mock.patch.object(torch, "randn", zeros),
         mock.patch.object(torch, "rand", zeros),
         mock.patch.object(torch, "randn_like", zeros_like),
@@ -271,7 +271,7 @@ def probe(net: Net, rule: AbstractSpatial) -> list[Tensor]:
         error = torch.linspace(-1, 1, 2 * 3 * net.classes, dtype=torch.float64).view(2, 3, net.classes)
         source = rule.noise_source
         noise = (
-            [] if source is None else [source.draw(a.name, 0, 2, b[0]) for a, b in zip(net.hidden, outs, strict=False)]
+            [] if source is None else [source.drawn(a.name, 0, 2, b[0]) for a, b in zip(net.hidden, outs, strict=False)]
         )
         done = Pass(outs, [LayerState() for _ in outs], torch.zeros(0), torch.zeros(0), noise)
         # Labels of two kinds, so that losses differ.

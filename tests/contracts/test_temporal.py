@@ -135,7 +135,7 @@ def test_memory_does_not_grow_with_the_sequence(
         assert sum(ref() is not None for ref in noise) <= 2
         done = forward(self, *arguments)  # type: ignore[arg-type]
         outs.append(weakref.ref(done.outs[0]))
-        noise.extend(weakref.ref(z) for z in done.noise[:1])
+        noise.extend(weakref.ref(z.draws) for z in done.noise[:1])
         return done
 
     monkeypatch.setattr(Net, "forward", watching)

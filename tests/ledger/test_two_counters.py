@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from helpers import CASES, RULES, each_main_rule, each_rule, each_scheme
+from helpers import CASES, RULES, each_main_rule, each_rule, each_scheme, ripen
 from ledger_parts import (
     CONV,
     CONV_SHAPE,
     FIRST_SPIKE,
+    both,
     differences,
     first_spike,
     rates,
@@ -17,7 +18,10 @@ from ledger_parts import (
 )
 
 from aplysia.credit.local import Readouts, Similarity
+from aplysia.credit.loss import StepwiseLoss
 from aplysia.credit.spatial.symmetric import Symmetric
+from aplysia.credit.temporal.through_time import ThroughTime
+from aplysia.credit.temporal.trace import Trace
 from aplysia.errors import PairError
 from aplysia.ledger.amount import Phase
 from aplysia.nets.noise import Comparator, Membrane, Noise
@@ -90,6 +94,18 @@ def test_noise_inside_a_neuron_leaves_signals_spikes(site: Membrane | Comparator
     assert differences(closed, seen) == []
     assert closed.layer("readout", Phase.FORWARD).acs
     assert not closed.layer("readout", Phase.FORWARD).macs
+
+
+@pytest.mark.parametrize(
+    "scheme", [Trace(chunk=3), Trace(chunk=1), ThroughTime(chunk=3), ThroughTime(truncation=3, chunk=2)], ids=str
+)
+@pytest.mark.parametrize("antithetic", [True, False])
+def test_chunks_that_cut_pairs_of_noise_apart(scheme: Trace | ThroughTime, antithetic: bool) -> None:
+    """M learns from both steps of a pair at once where they are run at once, and from each alone where not."""
+    net, rule = CASES[HARD].net(), RULES["PseudoZerothOrder"](noise=Noise(alpha=0.3, antithetic=antithetic))
+    rule.attach(net, seed=5)
+    closed, seen, _ = both(net, ripen(rule), scheme, *CASES[HARD].input(steps=7, batch=2), StepwiseLoss(mse_share=0.3))
+    assert differences(closed, seen) == []
 
 
 def test_noise_on_what_is_sent_makes_signals_real_numbers() -> None:

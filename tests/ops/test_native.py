@@ -15,7 +15,8 @@ from aplysia.ops import native, scan
 from aplysia.ops.events import for_events
 from aplysia.ops.geometry import Dense
 from aplysia.ops.pool import average_pool
-from aplysia.ops.scan import decaying_trace, last_trace
+from aplysia.ops.scan import Dynamics, SoftReset, decaying_trace, last_trace, lif_scan, weighted_sum
+from aplysia.ops.surrogate import Triangle
 
 
 @pytest.fixture
@@ -105,3 +106,40 @@ def test_traces_are_those_of_torch(compiled: None, monkeypatch: pytest.MonkeyPat
     for got, wanted in zip(fast, found(), strict=True):
         torch.testing.assert_close(got, wanted, rtol=2e-7, atol=1e-7)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_sums_over_steps_are_those_of_torch(compiled: None, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    source = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(steps, 65, 521, generator=source), torch.rand(steps, generator=source).tolist()
+    calls: list[int] = []
+    called = scan.call
+    monkeypatch.setattr(scan, "call", lambda *words: (calls.append(1), called(*words)))
+    fast = weighted_sum(x, weights)
+    assert len(calls) == 1
+    exact = torch.einsum("k,kbn->bn", torch.tensor(weights).double(), x.double()).float()
+    torch.testing.assert_close(fast, exact, rtol=1e-6, atol=2e-6)
+    monkeypatch.setattr(native, "compiled_kernels", lambda: False)
+    torch.testing.assert_close(weighted_sum(x, weights), exact, rtol=1e-6, atol=2e-6)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("through_time", [True, False])
+@pytest.mark.parametrize("kernels", [True, False], ids=["C++", "eager"])
+def test_a_membrane_that_is_one_number_everywhere_need_not_be_written_out(
+    compiled: None, monkeypatch: pytest.MonkeyPatch, through_time: bool, kernels: bool
+) -> None:
+    """The same spikes, membranes and gradients as of the same number in every place."""
+    monkeypatch.setattr(native, "compiled_kernels", lambda: kernels)
+    currents = torch.randn(5, 3, 700, generator=torch.Generator().manual_seed(0)) + 0.5
+    d = Dynamics(0.7, 0.8, Triangle(), SoftReset(), False)
+    everywhere = torch.tensor(0.6).expand(3, 700)
+    found = []
+    for v in (everywhere, everywhere.contiguous()):
+        leaf = currents.clone().requires_grad_()
+        spikes, last = lif_scan(d, leaf, v, through_time=through_time)
+        assert 0.1 < float(spikes.detach().mean()) < 0.9
+        (gradient,) = torch.autograd.grad(spikes, leaf, torch.ones_like(spikes))
+        found.append((spikes, last, gradient))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aplysia.ops import wide
 from aplysia.ops.wide import wide_product
 
 
@@ -22,3 +23,36 @@ def test_blocks_are_the_product(columns: int, dtype: torch.dtype) -> None:
 def test_what_is_trained_gets_no_graph() -> None:
     b = torch.ones(2, 1 << 15, requires_grad=True)
     assert not wide_product(torch.ones(3, 2), b).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"),
+    [(10, 700, 801), (133, 10, 5000), (29, 128, 67), (1, 3, 30_000), (11, 257, 1111), (4, 2, 40_000)],
+)
+def test_the_kernel_is_the_product_on_any_number_of_threads(
+    compiled: None, rows: int, depth: int, columns: int
+) -> None:
+    """Within the rounding of a sum of parts of 256, one number for all."""
+    source = torch.Generator().manual_seed(0)
+    a, b = torch.randn(depth, rows, generator=source).t(), torch.randn(depth, columns, generator=source)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(wide_product(a, b))
+    torch.set_num_threads(before)
+    exact, sizes = a.double() @ b.double(), a.double().abs() @ b.double().abs()
+    terms = min(depth, 256) + -(-depth // 256) + 2
+    assert bool(((found[0] - exact).abs() <= torch.finfo(torch.float32).eps / 2 * terms * sizes).all())
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_what_the_kernel_is_not_made_for_goes_another_way(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wide, "call", lambda *_: pytest.fail("the kernel was called"))
+    for a, b in (
+        (torch.randn(200, 200), torch.randn(200, 500)),
+        (torch.randn(10, 20).double(), torch.randn(20, 5000).double()),
+        (torch.randn(10, 20), torch.randn(5000, 20).t()),
+        (torch.randn(10, 20), torch.randn(20, 30)),
+    ):
+        assert torch.equal(wide_product(a, b), a @ b)

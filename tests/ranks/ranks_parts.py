@@ -24,7 +24,7 @@ from aplysia.credit.temporal.coincidence import Coincidence
 from aplysia.credit.temporal.spike_time import Push, SpikeTime
 from aplysia.errors import PairError
 from aplysia.nets.net import Input, Net
-from aplysia.nets.noise import NoiseSource
+from aplysia.nets.noise import Drawn, NoiseSource
 from aplysia.ops.stream import Expect
 from aplysia.ranks import Ranks
 from aplysia.train.learner import Learner
@@ -127,16 +127,16 @@ def train(cell: Cell, ranks: Ranks) -> State | None:
 @contextmanager
 def noise_of_all(processes: int = PROCESSES) -> Iterator[None]:
     """Inside, one process draws for its whole batch what so many draw for their parts."""
-    alone = NoiseSource.draw
+    alone = NoiseSource.drawn
 
-    def draw(self: NoiseSource, name: str, start: int, steps: int, like: Tensor) -> Tensor:
+    def drawn(self: NoiseSource, name: str, start: int, steps: int, like: Tensor) -> Drawn:
         parts = []
         for rank in range(processes):
             first, last = Ranks(rank, processes).bounds(len(like))
             if first < last:
                 source = replace(self, purpose=f"{self.purpose}, rank {rank}")
                 parts.append(alone(source, name, start, steps, like[first:last]))
-        return torch.cat(parts, 1)
+        return replace(parts[0], draws=torch.cat([part.draws for part in parts], 1))
 
-    with mock.patch.object(NoiseSource, "draw", draw):
+    with mock.patch.object(NoiseSource, "drawn", drawn):
         yield

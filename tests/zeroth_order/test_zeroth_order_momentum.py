@@ -162,7 +162,9 @@ def test_one_update_is_a_sample_and_nothing_else() -> None:
         seen = looked_at(net, rule, x, torch.ones(1, BATCH, 5, dtype=torch.float64), step=step)
         for layer, z in zip(net.hidden, seen.done.noise, strict=True):
             want = (
-                sum(torch.outer(o, z_b) for o, z_b in zip(seen.outs[-1][0].detach(), z[0], strict=True)) / BATCH / ALPHA
+                sum(torch.outer(o, z_b) for o, z_b in zip(seen.outs[-1][0].detach(), z.all()[0], strict=True))
+                / BATCH
+                / ALPHA
             )
             torch.testing.assert_close(rule.tensors[layer.name], want, rtol=1e-12, atol=1e-14)
 

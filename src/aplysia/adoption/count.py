@@ -178,7 +178,7 @@ def _book(
     for site in net.hidden:
         if site.name in served:
             book.add([Charge(site.name, Phase.ERROR, Amount(updates=steps * batch * site.units))])
-    sheet = Sheet(cast("Net", net), activity, Habits(windows=1, traced=False, kept=steps), step, named)
+    sheet = Sheet(cast("Net", net), activity, Habits(windows=1, traced=False, kept=steps, chunk=1), step, named)
     if rule.cuts:
         book.add(rule.errors(sheet))
     book.add(rule.local.charges(sheet))

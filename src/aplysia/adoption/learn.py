@@ -19,7 +19,7 @@ from aplysia.credit.seen import AbstractLoss, Seen
 from aplysia.errors import PairError
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net, Pass, noise_amplitude
-from aplysia.nets.noise import NoiseSource
+from aplysia.nets.noise import Drawn, NoiseSource
 
 
 class OwnLoss(AbstractLoss):
@@ -203,7 +203,7 @@ class AdoptedPass:
         kind = self.net.readout.weight.dtype
         answer, error = answer.to(kind), error.to(kind)
         outs = [torch.cat(site.outs).to(kind) for site in seen.values()]
-        noise = [torch.cat(site.noise).to(kind) for site in seen.values()] if source is not None else []
+        noise = [Drawn.of(torch.cat(site.noise).to(kind)) for site in seen.values()] if source is not None else []
         zeros = torch.zeros(len(outs) + 1, dtype=torch.float64)
         done = Pass([*outs, answer], [], zeros, zeros, noise)
         what = Seen(done, error, y, OwnLoss(), total, 0, source)

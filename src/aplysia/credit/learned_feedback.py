@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from aplysia.ledger.amount import Amount, Charge, Phase
 from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
+from aplysia.nets.noise import Drawn
 from aplysia.ops.wide import wide_product
 from aplysia.ranks import present
 from aplysia.rng import generator
@@ -343,15 +344,15 @@ class MomentumFeedback:
         times = chunk if self.update.every_step else int(last)
         return times * sum(tensors[layer.name].numel() for layer in layers)
 
-    def errors(self, sheet: Sheet, *, directions: bool) -> list[Charge]:
+    def errors(self, sheet: Sheet, *, directions: int) -> list[Charge]:
         """What errors through M cost, and learning M from directions, in the batch of a step.
 
         Args:
             sheet: of the batch.
-            directions: whether there are any.
+            directions: how many different ones it learns from, of all samples; 0: none.
         """
         made: list[Charge] = []
-        rank, learns = self.form.rank(sheet.classes), directions and self.learns(sheet.step)
+        rank, learns = self.form.rank(sheet.classes), directions > 0 and self.learns(sheet.step)
         projects = rank < sheet.classes
         for layer in sheet.net.hidden:
             width = self.form.width(layer)
@@ -360,7 +361,8 @@ class MomentumFeedback:
             if self.start.ready(sheet.step):
                 made.append(sheet.projected(layer.name, inputs=rank, outputs=width))
             if learns:
-                products = sheet.slots * rank * width
+                # Within a sequence the outputs of steps that share a direction are put together first.
+                products = (sheet.slots if self.update.every_step else directions) * rank * width
                 writes = rank * width * (sheet.activity.steps if self.update.every_step else 1)
                 if projects:
                     made.append(sheet.projected(None, inputs=sheet.classes, outputs=rank))
@@ -381,7 +383,7 @@ class MomentumFeedback:
         self,
         tensors: dict[str, Tensor],
         layers: list[Layer],
-        directions: list[Tensor],
+        directions: Sequence[Drawn | Tensor],
         answers: list[Tensor],
         errors: list[Tensor],
         *,
@@ -394,7 +396,7 @@ class MomentumFeedback:
         Args:
             tensors: what `tensors` made, changed in place.
             layers: those to serve.
-            directions: z per layer, `[K, B, …]`; empty where there is none, and M then stays.
+            directions: z per layer, of steps `[K, B, …]`; empty where there is none, and M then stays.
             answers: d per layer, `[K, B, m]`.
             errors: e per layer, `[K, B, m]`, averaged over the batch already.
             step: of the optimiser.
@@ -411,7 +413,8 @@ class MomentumFeedback:
             samples = {}
             if self.learns(step) and directions:
                 for layer, z, d in zip(layers, directions, answers, strict=True):
-                    samples[layer.name] = (z.to(kept.dtype), seen(d))
+                    drawn = z if isinstance(z, Drawn) else Drawn.of(z)
+                    samples[layer.name] = (drawn.to(kept.dtype), seen(d))
             sent = {layer.name: seen(error) for layer, error in zip(layers, errors, strict=True)}
             if self.update.every_step:
                 found = self._step_by_step(tensors, layers, samples, sent, step)
@@ -426,16 +429,17 @@ class MomentumFeedback:
         rows = wide_product(error.flatten(0, 1) * correction, tensors[layer.name])
         return self.form.spread(layer, rows).view(*error.shape[:2], *layer.output_shape)
 
-    def _mean(self, layer: Layer, z: Tensor, d: Tensor) -> Tensor:
+    def _mean(self, layer: Layer, z: Drawn, d: Tensor) -> Tensor:
         """The mean over steps and all samples of d·zᵀ, `[m, width]`."""
-        gathered = self.form.gather(layer, z.flatten(0, 1).flatten(1))
-        return present().average(wide_product(d.flatten(0, 1).t(), gathered) / len(gathered))
+        gathered = self.form.gather(layer, z.draws.flatten(0, 1).flatten(1))
+        summed = wide_product(z.gathered(d).flatten(0, 1).t(), gathered)
+        return present().average(summed / d[..., 0].numel())
 
     def _step_by_step(
         self,
         tensors: dict[str, Tensor],
         layers: list[Layer],
-        samples: dict[str, tuple[Tensor, Tensor]],
+        samples: dict[str, tuple[Drawn, Tensor]],
         errors: dict[str, Tensor],
         step: int,
     ) -> dict[str, Tensor | None]:
@@ -451,7 +455,7 @@ class MomentumFeedback:
             correction = self._correction(tensors)
             for layer in layers:
                 z, d = samples[layer.name]
-                tensors[layer.name].lerp_(self._mean(layer, z[t : t + 1], d[t : t + 1]), 1.0 - self.momentum)
+                tensors[layer.name].lerp_(self._mean(layer, z.step(t), d[t : t + 1]), 1.0 - self.momentum)
                 found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1], correction))
         return {name: torch.cat(parts) if ready else None for name, parts in found.items()}
 
@@ -459,7 +463,7 @@ class MomentumFeedback:
         self,
         tensors: dict[str, Tensor],
         layers: list[Layer],
-        samples: dict[str, tuple[Tensor, Tensor]],
+        samples: dict[str, tuple[Drawn, Tensor]],
         errors: dict[str, Tensor],
         step: int,
         steps: int,

@@ -89,7 +89,7 @@ class Seen:
         out = self.outs[place].detach()
         if self.source is None or not self.source.noise.site.at_output:
             return out
-        return torch.add(out, self.done.noise[place], alpha=noise_amplitude(net.hidden[place], self.source))
+        return self.done.noise[place].onto(out, noise_amplitude(net.hidden[place], self.source))
 
     @property
     def drawn(self) -> int:
@@ -98,7 +98,7 @@ class Seen:
             return 0
         size, end = 2 if self.source.noise.antithetic else 1, self.start + len(self.error)
         draws = -(-end // size) - -(-self.start // size)
-        return draws * sum(z[0].numel() for z in self.done.noise)
+        return draws * sum(z.units for z in self.done.noise)
 
     @property
     def last(self) -> bool:

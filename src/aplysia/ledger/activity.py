@@ -146,7 +146,7 @@ def measure(net: Net, x: Input, *, input_real: bool, noise: NoiseSource | None =
             if place is None:
                 counters[name].add(part.value[None] if isinstance(part, Held) else part)
             elif noise is not None and noisy:
-                sent = torch.add(done.outs[place], done.noise[place], alpha=noise_amplitude(net.all[place], noise))
+                sent = done.noise[place].onto(done.outs[place], noise_amplitude(net.all[place], noise))
                 counters[name].add(sent, None if noise.noise.traced else done.outs[place])
             else:
                 counters[name].add(done.outs[place])

@@ -29,6 +29,7 @@ class Habits:
         applies: optimiser steps per sequence.
         kept: steps whose signals are kept for a backward pass at a time.
         pulses: whether signals both ways are spikes, which move a weight wherever they meet.
+        chunk: of those, steps run at once; None: all.
     """
 
     windows: int
@@ -36,6 +37,7 @@ class Habits:
     applies: int = 1
     kept: int = 1
     pulses: bool = False
+    chunk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ class Sheet:
     def passes(self, layer: Layer) -> int:
         """How often one sample's drive goes through a layer's weights: T, or once a window where it is held."""
         return self.habits.windows if self.drive(layer).held else self.activity.steps
+
+    def draws(self, noise: Noise) -> int:
+        """Draws of noise of all samples, one for both steps of an antithetic pair; two where a chunk cuts them apart."""
+        steps, kept = self.activity.steps, self.habits.kept
+        ends: list[tuple[int, int]] = []
+        for window in range(0, steps, kept):
+            end = min(window + kept, steps)
+            chunk = self.habits.chunk or kept
+            ends += [(start, min(start + chunk, end)) for start in range(window, end, chunk)]
+        size = 2 if noise.antithetic else 1
+        return self.activity.batch * sum((end - 1) // size - start // size + 1 for start, end in ends)
 
     def drives_per_unit(self, layer: Layer) -> tuple[bool, ...]:
         """For each product with the layer's weights that its neurons need: whether the signal is a real number."""

@@ -17,11 +17,12 @@ from aplysia.nets.first_spike import check_first_spike
 from aplysia.nets.initial import Law
 from aplysia.nets.pool import AveragePool, MaxPool, Pool, StemPool
 from aplysia.nets.route import AbstractEligibility, Route
-from aplysia.nets.shortcut import Sent, Shortcut
+from aplysia.nets.shortcut import Heard, Sent, Shortcut
 from aplysia.nets.stream import check_stream, run_stream
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream, State
 from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
+from aplysia.ops.pairs import by_pairs
 from aplysia.ops.precision import AbstractPrecision, Float32
 from aplysia.ops.synapse import Connection, Outer, hold, synapse
 from aplysia.types import Held
@@ -215,7 +216,7 @@ class Layer(nn.Module):
         state: LayerState | None = None,
         route: Route | None = None,
         *,
-        clean: Tensor | None = None,
+        heard: Heard | None = None,
         disturbance: Tensor | None = None,
         beside: Sent | None = None,
     ) -> tuple[Tensor, LayerState, Counts]:
@@ -226,7 +227,7 @@ class Layer(nn.Module):
                 ones bits, or rates `[1, B, …]`.
             state: from the chunk before; None at the start of a sequence.
             route: the fillings of the slots.
-            clean: what the update is paired with in place of x: the same without noise. None: x.
+            heard: what else there is of a noisy x.
             disturbance: added to the currents, `[K, B, …]`; None: nothing.
             beside: what the source of its shortcut has given, where there is one.
 
@@ -240,7 +241,7 @@ class Layer(nn.Module):
             out, carry, spikes = run_stream(self, self.neuron, x, state.carry, route)
             return out, LayerState(carry=carry), Counts(spikes, _nothing(out).saturated)
         assert isinstance(self.neuron, AbstractStepped), "a neuron is stepped, first-spike or a stream"
-        return self._stepped(self.neuron, x, state, route, clean, disturbance, beside)
+        return self._stepped(self.neuron, x, state, route, heard, disturbance, beside)
 
     def _stepped(
         self,
@@ -248,11 +249,11 @@ class Layer(nn.Module):
         x: Tensor | Held,
         state: LayerState,
         route: Route,
-        clean: Tensor | None,
+        heard: Heard | None,
         disturbance: Tensor | None,
         beside: Sent | None,
     ) -> tuple[Tensor, LayerState, Counts]:
-        currents, carry = self.currents(x, state.carry, route, neuron.decay, clean)
+        currents, carry = self.currents(x, state.carry, route, neuron.decay, heard)
         joined, beside_carry = currents, None
         if self.shortcut is not None:
             assert beside is not None, "a shortcut has a source"
@@ -314,7 +315,7 @@ class Layer(nn.Module):
         return out.unsqueeze(0), LayerState(), counts
 
     def currents(
-        self, x: Tensor | Held, carry: Any, route: Route, decay: float, clean: Tensor | None
+        self, x: Tensor | Held, carry: Any, route: Route, decay: float, heard: Heard | None
     ) -> tuple[Tensor, Any]:
         """The synapse alone: the currents `[K, B, …]` of one chunk, and what the eligibility carries to the next.
 
@@ -323,26 +324,31 @@ class Layer(nn.Module):
             carry: from the chunk before.
             route: the fillings of the slots.
             decay: λ of the neurons behind.
-            clean: what the update is paired with in place of x; None: x.
+            heard: what else there is of a noisy x; None: nothing.
         """
         weight, bias, products = self.effective_weight(), self._effective_bias(), self.precision.products(self.geometry)
         # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
         if isinstance(x, Held):
             drive = self.prepare(_cut(x.value, route))
             feedback = route.feedback(self, weight) if drive.requires_grad else None
+            products = products.settled(drive, weight.shape)
             coefficients, carry = route.eligibility.held(x.steps, decay, carry)
             current = self.thinned(synapse(drive, weight, geometry=products, feedback=feedback))
             return hold(current, bias, coefficients, self.geometry), carry
         steps, batch = x.shape[:2]
         drive = self.prepare(_cut(x, route).flatten(0, 1))
         feedback = route.feedback(self, weight) if drive.requires_grad else None
-        heard = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
-        sequence = heard.unflatten(0, (steps, batch))
-        products = products.settled(heard, weight.shape)
-        pre, outer, carry = _paired(sequence, decay, carry, route.eligibility, products, weight.shape)
+        clean, paired = heard or Heard()
+        remembered = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
+        settled = products.settled(remembered, weight.shape)
+        if paired is not None and not self.pools:
+            spikes = self.prepare(paired.detach().flatten(0, 1))
+            settled = by_pairs(products, drive.detach(), spikes, batch, weight.shape, settled)
+        sequence = remembered.unflatten(0, (steps, batch))
+        pre, outer, carry = _paired(sequence, decay, carry, route.eligibility, settled, weight.shape)
         if pre is None and clean is not None:
-            pre = heard
-        current = self.thinned(synapse(drive, weight, bias, geometry=products, feedback=feedback, pre=pre, outer=outer))
+            pre = remembered
+        current = self.thinned(synapse(drive, weight, bias, geometry=settled, feedback=feedback, pre=pre, outer=outer))
         return current.unflatten(0, (steps, batch)), carry
 
 

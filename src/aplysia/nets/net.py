@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from aplysia.errors import DataError, RecipeError
 from aplysia.nets.layer import Counts, Layer, LayerState
-from aplysia.nets.noise import NoiseSource
+from aplysia.nets.noise import Drawn, NoiseSource
 from aplysia.nets.route import Route
-from aplysia.nets.shortcut import Sent, check_shortcuts
+from aplysia.nets.shortcut import Heard, Sent, check_shortcuts
 from aplysia.rng import generator
 from aplysia.types import Held
 
@@ -29,14 +29,14 @@ class Pass:
         states: one per layer, for the next chunk.
         spikes: number of spikes per layer `[L]`, exact integers in floating point.
         saturated: number of spikes per layer that could not have been earlier `[L]`, likewise; 0 for stepped neurons.
-        noise: z per hidden layer, unscaled, `[K, B, …]`; empty where there was none. The outs are without it.
+        noise: z per hidden layer, unscaled; empty where there was none. The outs are without it.
     """
 
     outs: list[Tensor]
     states: States
     spikes: Tensor
     saturated: Tensor
-    noise: list[Tensor]
+    noise: list[Drawn]
 
 
 def steps_of(x: Input) -> int:
@@ -69,9 +69,9 @@ def _disturbed(
     state: LayerState | None,
     route: Route,
     source: NoiseSource,
-    clean: Tensor | None,
+    heard: Heard,
     beside: Sent | None,
-) -> tuple[Tensor, LayerState, Counts, Tensor, Tensor]:
+) -> tuple[Tensor, LayerState, Counts, Tensor, Drawn]:
     """One hidden layer under noise: its output, state and counts, what it sends on, and z."""
     site, steps = source.noise.site, steps_of(x)
     batch = len(x.value) if isinstance(x, Held) else x.shape[1]
@@ -79,15 +79,15 @@ def _disturbed(
         layer.weight.detach().new_empty(()).expand(batch, *layer.output_shape),
         noise_amplitude(layer, source),
     )
-    z = source.draw(layer.name, route.start, steps, like)
+    z = source.drawn(layer.name, route.start, steps, like)
     disturbance = None
     if not site.at_output:
         before = None
         if site.remembers and route.start > 0:
             before = source.draw(layer.name, route.start - 1, 1, like)[0] * amplitude
-        disturbance = site.into_currents(z * amplitude, before, layer.neuron.decay)  # type: ignore[attr-defined]
-    out, after, counts = layer(x, state, route, clean=clean, disturbance=disturbance, beside=beside)
-    return out, after, counts, torch.add(out, z, alpha=amplitude) if site.at_output else out, z
+        disturbance = site.into_currents(z.all() * amplitude, before, layer.neuron.decay)  # type: ignore[attr-defined]
+    out, after, counts = layer(x, state, route, heard=heard, disturbance=disturbance, beside=beside)
+    return out, after, counts, z.onto(out, amplitude) if site.at_output else out, z
 
 
 def _synapses(layers: list[Layer]) -> list[Layer]:
@@ -194,29 +194,30 @@ class Net(nn.Module):
         outs: list[Tensor] = []
         after: States = []
         counts: list[Counts] = []
-        drawn: list[Tensor] = []
+        drawn: list[Drawn] = []
         sent: dict[str, Sent] = {}
-        signal, clean, source = x, None, None if route is None else route.noise
+        signal, heard, source = x, Heard(), None if route is None else route.noise
         sources = {layer.shortcut.source for layer in self.all if layer.shortcut is not None}
         given = None if states is None else iter(states)
         for layer in self.all:
             state = None if given is None else next(given)
             beside = None if layer.shortcut is None else sent[layer.shortcut.source]
             if source is None or layer is self.readout:
-                out, state, count = layer(signal, state, route, clean=clean, beside=beside)
-                signal = out
+                out, state, count = layer(signal, state, route, heard=heard, beside=beside)
+                signal, heard = out, Heard()
             else:
                 assert route is not None
-                out, state, count, signal, z = _disturbed(layer, signal, state, route, source, clean, beside)
-                clean = None if source.noise.traced else out
+                out, state, count, signal, z = _disturbed(layer, signal, state, route, source, heard, beside)
+                spikes = out if source.noise.site.at_output and z.paired else None
+                heard = Heard(None if source.noise.traced else out, spikes)
                 drawn.append(z)
             if layer.name in sources:
-                sent[layer.name] = Sent(signal, clean, state.currents)
+                sent[layer.name] = Sent(signal, heard, state.currents)
             outs.append(out)
             after.append(state)
             counts.append(count)
-        spikes, saturated = torch.stack([c.spikes for c in counts]), torch.stack([c.saturated for c in counts])
-        return Pass(outs, after, spikes, saturated, drawn)
+        fired, saturated = torch.stack([c.spikes for c in counts]), torch.stack([c.saturated for c in counts])
+        return Pass(outs, after, fired, saturated, drawn)
 
     @torch.no_grad()
     def predict(self, x: Input, *, chunk: int = 8, noise: NoiseSource | None = None) -> tuple[Tensor, Tensor]:

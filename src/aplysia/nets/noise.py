@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from aplysia.errors import RecipeError
 from aplysia.ops.normal import fill_normal
@@ -236,6 +238,85 @@ class Noise:
         return NoiseSource(self, seed, step)
 
 
+class _Disturbed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, drawn: Drawn, amplitude: float) -> Tensor:
+        ctx.dtype = signal.dtype
+        out = torch.empty_like(signal, dtype=torch.result_type(signal, drawn.draws))
+        for t, (place, sign) in enumerate(zip(drawn.places, drawn.signs, strict=True)):
+            torch.add(signal[t], drawn.draws[place], alpha=sign * amplitude, out=out[t])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradients[0].to(ctx.dtype), None, None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """z of one layer over a chunk of K steps, each draw kept once: z[t] = signs[t]·draws[places[t]].
+
+    Attributes:
+        draws: `[D, B, …]`, of which a pair of steps has one.
+        places: K of them.
+        signs: K of 1 or −1.
+    """
+
+    draws: Tensor
+    places: tuple[int, ...]
+    signs: tuple[int, ...]
+
+    @classmethod
+    def of(cls, z: Tensor) -> Drawn:
+        """Steps `[K, B, …]` that have nothing to do with each other."""
+        return cls(z, tuple(range(len(z))), (1,) * len(z))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def units(self) -> int:
+        """Numbers of one step, of all samples."""
+        return self.draws[0].numel()
+
+    @property
+    def paired(self) -> bool:
+        """Whether the steps are whole pairs z, −z."""
+        return self.signs == (1, -1) * len(self.draws)
+
+    def step(self, t: int) -> Drawn:
+        """One step alone."""
+        return Drawn(self.draws[self.places[t]].unsqueeze(0), (0,), (self.signs[t],))
+
+    def to(self, dtype: torch.dtype) -> Drawn:
+        """The same in another type."""
+        return self if self.draws.dtype == dtype else replace(self, draws=self.draws.to(dtype))
+
+    def all(self) -> Tensor:
+        """z, `[K, B, …]`."""
+        made = self.draws.new_empty(len(self), *self.draws.shape[1:])
+        for t, (place, sign) in enumerate(zip(self.places, self.signs, strict=True)):
+            torch.mul(self.draws[place], sign, out=made[t])
+        return made
+
+    def onto(self, signal: Tensor, amplitude: float) -> Tensor:
+        """signal + amplitude·z, `[K, B, …]`; a gradient goes through to the signal."""
+        out = _Disturbed.apply(signal, self, amplitude)
+        assert isinstance(out, Tensor)
+        return out
+
+    def gathered(self, x: Tensor) -> Tensor:
+        """What each draw meets of x `[K, …]`, `[D, …]`: Σ_t x[t]·z[t] = Σ_d gathered[d]·draws[d]."""
+        if self.paired:
+            first, second = x.unflatten(0, (-1, 2)).unbind(1)
+            return first - second
+        made = x.new_zeros(len(self.draws), *x.shape[1:])
+        for t, (place, sign) in enumerate(zip(self.places, self.signs, strict=True)):
+            made[place].add_(x[t], alpha=sign)
+        return made
+
+
 @dataclass(frozen=True)
 class NoiseSource:
     """The noise of all layers and steps of one batch.
@@ -252,17 +333,19 @@ class NoiseSource:
     step: int
     purpose: str = "noise"
 
-    def draw(self, name: str, start: int, steps: int, like: Tensor) -> Tensor:
-        """z of the layer called `name` for the steps start … start + steps − 1, unscaled: `[steps, B, …]` for `like [B, …]`."""
+    def drawn(self, name: str, start: int, steps: int, like: Tensor) -> Drawn:
+        """z of the layer called `name` for the steps start … start + steps − 1, unscaled, for `like [B, …]`."""
         size = 2 if self.noise.antithetic else 1
-        made = like.new_empty(steps, *like.shape)
-        for pair in range(start // size, (start + steps - 1) // size + 1):
-            first = pair * size - start
-            z = made[first] if first >= 0 else torch.empty_like(made[0])
-            self.noise.law.draw(z, generator(like.device, self.seed, self.purpose, name, self.step, pair))
-            if size == 2 and first + 1 < steps:
-                torch.neg(z, out=made[first + 1])
-        return made
+        first, last = start // size, (start + steps - 1) // size
+        draws = like.new_empty(last - first + 1, *like.shape)
+        for place, z in enumerate(draws):
+            self.noise.law.draw(z, generator(like.device, self.seed, self.purpose, name, self.step, first + place))
+        every = range(start, start + steps)
+        return Drawn(draws, tuple(t // size - first for t in every), tuple(-1 if t % size else 1 for t in every))
+
+    def draw(self, name: str, start: int, steps: int, like: Tensor) -> Tensor:
+        """The same written out, `[steps, B, …]`."""
+        return self.drawn(name, start, steps, like).all()
 
     def amplitude(self, *, gain: float, threshold: float) -> float:
         """Factor on z in a layer of this gain and threshold."""

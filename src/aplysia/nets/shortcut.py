@@ -30,17 +30,29 @@ if TYPE_CHECKING:
     from aplysia.nets.layer import Layer
 
 
+class Heard(NamedTuple):
+    """What there is of a noisy signal besides itself, `[K, B, …]`.
+
+    Attributes:
+        clean: what traces hear in place of it; None: the signal.
+        paired: the signal without its noise, where that comes in pairs of opposite steps; None: it does not, or there is none.
+    """
+
+    clean: Tensor | None = None
+    paired: Tensor | None = None
+
+
 class Sent(NamedTuple):
     """What a layer has given in one chunk to the layers above it.
 
     Attributes:
         signal: its output with its noise, `[K, B, …]`.
-        clean: what traces hear in place of it; None: the signal.
+        heard: what else there is of it.
         currents: x, in front of its neurons, where a shortcut carries them on.
     """
 
     signal: Tensor
-    clean: Tensor | None
+    heard: Heard
     currents: Tensor | None
 
 
@@ -76,7 +88,7 @@ class Shortcut(nn.Module):
     def bring(self, sent: Sent, carry: Any, route: Route, decay: float) -> tuple[Tensor, Any]:
         """The currents `[K, B, …]` that the source adds, and the carry of the projection's eligibility."""
         if self.projection is not None:
-            return self.projection.currents(sent.signal, carry, route, decay, sent.clean)
+            return self.projection.currents(sent.signal, carry, route, decay, sent.heard)
         assert sent.currents is not None, "the net has its sources keep them"
         return sent.currents.detach() if route.cut else sent.currents, None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from aplysia.errors import RecipeError
@@ -42,7 +41,7 @@ class Integrator(AbstractStepped):
         return self.leak
 
     def init(self, current: Tensor) -> State:
-        return (torch.zeros_like(current),)
+        return (current.new_zeros(()).expand(current.shape),)
 
     def scan(self, currents: Tensor, state: State, *, through_time: bool) -> tuple[Tensor, State]:
         out, v = leaky_sum(currents, state[0], self.leak, through_time=through_time)

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from aplysia.errors import RecipeError
@@ -58,7 +57,7 @@ class LIF(AbstractStepped):
         return self.leak
 
     def init(self, current: Tensor) -> State:
-        return (torch.zeros_like(current),)
+        return (current.new_zeros(()).expand(current.shape),)
 
     def scan(self, currents: Tensor, state: State, *, through_time: bool) -> tuple[Tensor, State]:
         d = Dynamics(self.leak, self.threshold, self.surrogate, self.reset, self.detach_reset)

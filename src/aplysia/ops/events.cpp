@@ -1,10 +1,11 @@
 // Sums over the entries of a drive that are not 0, on a CPU; see events.py, which builds and calls this.
 //
-// One kernel serves all products. A *bag* is a list of (row of a table, factor); its sum is Σ factor·row. Forward, a sample is a
-// bag of rows of the transposed weight; for the update, an input is a bag of rows of δ. A panel of the table, as wide as the
-// registers hold, is gone through for a block of bags before the next one, so that it stays in the second cache. A convolution is
-// a dense product for each tap of its kernel: forward, a pixel is a bag of channels; for the update, a channel of a strip of the
-// image is a bag of pixels, and one tap is the other shifted.
+// A *bag* is a list of (row of a table, factor); its sum is Σ factor·row. Forward, a sample is a bag of rows of the transposed
+// weight; for the update, an input is a bag of rows of δ. Of a dense table a tile, some columns of some rows, lies in the first
+// cache while all bags of a thread take what they need of it. A convolution is a dense product for each tap of its kernel: forward,
+// a pixel is a bag of channels; for the update, a channel of a strip of the image is a bag of pixels, and one tap is the other
+// shifted. Its tables change from tap to tap, so a panel as wide as the registers hold serves a block of bags from the second
+// cache.
 
 #include <algorithm>
 #include <cstdint>
@@ -25,6 +26,10 @@ constexpr int NARROW = 4;
 // Bags that are summed before the table's next panel is begun.
 constexpr int64_t BLOCK = 64;
 
+// Columns and rows of a dense table's tile, and bags that go through tiles together: their lists stay in the second cache.
+constexpr int64_t COLUMNS = 32, ROWS = 200, BAGS = 512;
+constexpr int ABREAST = COLUMNS / LANES;
+
 namespace {
 
 struct Bags {
@@ -34,6 +39,14 @@ struct Bags {
 thread_local Bags bags;
 thread_local Scratch<float> tile;
 thread_local Scratch<int64_t> counts;
+
+// Bags of a dense product, tile by tile; `ends` says where the list of each one begins, and the last one ends.
+struct Lists {
+    Scratch<int32_t> rows, inputs;
+    Scratch<float> factors, values;
+    Scratch<int64_t> ends, found;
+};
+thread_local Lists lists;
 
 inline int64_t thread_number() {
 #if defined(_OPENMP)
@@ -64,11 +77,13 @@ inline void sum_rest(
     }
 }
 
-// The entries of `x[0 … size)` that are not 0, appended in order; room for `size + LANES` of them. Returns how many.
-inline int64_t gather(const float* x, int64_t size, int32_t* rows, float* factors) {
+// The entries of `x[0 … size)` that are not 0, in order, their places times `scale`; room for `size + LANES` of them. Returns how
+// many.
+inline int64_t gather(const float* x, int64_t size, int32_t scale, int32_t* rows, float* factors) {
     int64_t found = 0, j = 0;
 #if defined(__AVX512F__)
-    __m512i number = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i counting = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i number = _mm512_mullo_epi32(counting, _mm512_set1_epi32(scale));
     for (; j + LANES <= size; j += LANES) {
         const __m512 value = _mm512_loadu_ps(x + j);
         const __mmask16 some = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ);
@@ -76,15 +91,38 @@ inline int64_t gather(const float* x, int64_t size, int32_t* rows, float* factor
         _mm512_storeu_si512(rows + found, _mm512_maskz_compress_epi32(some, number));
         _mm512_storeu_ps(factors + found, _mm512_maskz_compress_ps(some, value));
         found += __builtin_popcount(some);
-        number = _mm512_add_epi32(number, _mm512_set1_epi32(LANES));
+        number = _mm512_add_epi32(number, _mm512_set1_epi32(LANES * scale));
     }
 #endif
     for (; j < size; ++j) {
-        rows[found] = static_cast<int32_t>(j);
+        rows[found] = static_cast<int32_t>(j) * scale;
         factors[found] = x[j];
         found += x[j] != 0.0f;
     }
     return found;
+}
+
+// One bag's share of one tile: `out = start (+ out) + Σ factor·row`, `rows` as distances from the tile's begin.
+template <bool FIRST>
+inline void add_tile(const int32_t* rows, const float* factors, int64_t entries, const float* table, const float* start, float* out) {
+    vector sums[ABREAST];
+    for (int v = 0; v < ABREAST; ++v) sums[v] = *reinterpret_cast<const vector*>((FIRST ? start : out) + v * LANES);
+    for (int64_t k = 0; k < entries; ++k) {
+        const float* row = table + rows[k];
+        const vector factor = vector{} + factors[k];
+        for (int v = 0; v < ABREAST; ++v) sums[v] += factor * *reinterpret_cast<const vector*>(row + v * LANES);
+    }
+    for (int v = 0; v < ABREAST; ++v) *reinterpret_cast<vector*>(out + v * LANES) = sums[v];
+}
+
+// The same for `count` bags.
+template <bool FIRST>
+inline void add_tiles(
+    const int64_t* ends, int64_t count, const int32_t* rows, const float* factors, const float* table, const float* start, float* out,
+    int64_t stride
+) {
+    for (int64_t b = 0; b < count; ++b)
+        add_tile<FIRST>(rows + ends[b], factors + ends[b], ends[b + 1] - ends[b], table, start, out + b * stride);
 }
 
 // Sums of `count ≤ BLOCK` bags over all columns of the table, added to `out`.
@@ -117,35 +155,53 @@ struct Block {
 
 extern "C" {
 
-// out[r, n] = bias[n] + Σ_m drive[r, m]·weight[n, m]; `table [inputs, units]` is room for the transposed weight.
+// out[r, n] = bias[n] + Σ_m drive[r, m]·weight[n, m]; `table` is room for the transposed weight, `[units / 32 up, inputs, 32]`.
 void event_forward(
     const float* drive, const float* weight, const float* bias, float* table, int64_t samples, int64_t inputs, int64_t units,
     float* out, int threads
 ) {
+    const int64_t panels = (units + COLUMNS - 1) / COLUMNS, blocks = (inputs + ROWS - 1) / ROWS;
+    const int64_t share = (samples + threads - 1) / threads;
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
-        for (int64_t n = 0; n < units; n += SQUARE)
-            transpose(weight + n * inputs, inputs, std::min(SQUARE, units - n), inputs, table + n, units);
-        int32_t* rows = bags.rows.of(BLOCK * inputs + LANES);
-        float* factors = bags.factors.of(BLOCK * inputs + LANES);
+        for (int64_t p = 0; p < panels; ++p) {
+            const int64_t width = std::min(COLUMNS, units - p * COLUMNS);
+            float* turned = table + p * inputs * COLUMNS;
+            if (width < COLUMNS) std::memset(turned, 0, inputs * COLUMNS * sizeof(float));
+            transpose(weight + p * COLUMNS * inputs, inputs, width, inputs, turned, COLUMNS);
+        }
 #pragma omp for schedule(static)
-        for (int64_t first = 0; first < samples; first += BLOCK) {
-            Block block;
-            block.count = std::min(BLOCK, samples - first);
-            int64_t used = 0;
-            for (int64_t b = 0; b < block.count; ++b) {
-                block.rows[b] = rows + used;
-                block.factors[b] = factors + used;
-                block.entries[b] = gather(drive + (first + b) * inputs, inputs, rows + used, factors + used);
-                used += block.entries[b];
-                float* begun = out + (first + b) * units;
-                if (bias)
-                    std::memcpy(begun, bias, units * sizeof(float));
-                else
-                    std::memset(begun, 0, units * sizeof(float));
+        for (int64_t part = 0; part < threads; ++part) {
+            const int64_t end = std::min(samples, (part + 1) * share);
+            for (int64_t first = part * share; first < end; first += BAGS) {
+                const int64_t count = std::min(BAGS, end - first);
+                int32_t* rows = lists.rows.of(count * inputs + LANES);
+                float* factors = lists.factors.of(count * inputs + LANES);
+                int64_t* ends = lists.ends.of(blocks * count + 1);
+                int64_t used = 0;
+                for (int64_t k = 0; k < blocks; ++k)
+                    for (int64_t b = 0; b < count; ++b) {
+                        const float* x = drive + (first + b) * inputs + k * ROWS;
+                        ends[k * count + b] = used;
+                        used += gather(x, std::min(ROWS, inputs - k * ROWS), COLUMNS, rows + used, factors + used);
+                    }
+                ends[blocks * count] = used;
+                for (int64_t p = 0; p < panels; ++p) {
+                    const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
+                    float start[COLUMNS] = {};
+                    if (bias) std::memcpy(start, bias + from, width * sizeof(float));
+                    const bool narrow = width < COLUMNS;
+                    float* sums = narrow ? tile.of(BAGS * COLUMNS) : out + first * units + from;
+                    const int64_t stride = narrow ? COLUMNS : units;
+                    const float* here = table + p * inputs * COLUMNS;
+                    add_tiles<true>(ends, count, rows, factors, here, start, sums, stride);
+                    for (int64_t k = 1; k < blocks; ++k)
+                        add_tiles<false>(ends + k * count, count, rows, factors, here + k * ROWS * COLUMNS, start, sums, stride);
+                    for (int64_t b = 0; narrow && b < count; ++b)
+                        std::memcpy(out + (first + b) * units + from, sums + b * COLUMNS, width * sizeof(float));
+                }
             }
-            block.add(table, units, out + first * units);
         }
     }
 }
@@ -154,36 +210,60 @@ void event_forward(
 void event_outer(
     const float* drive, const float* delta, int64_t samples, int64_t inputs, int64_t units, float* out, int threads
 ) {
-    // As many blocks for one thread as for another, and whole squares of a transposition.
-    const int64_t blocks = (inputs + BLOCK * threads - 1) / (BLOCK * threads) * threads;
-    const int64_t share = ((inputs + blocks - 1) / blocks + 3) / 4 * 4;
-#pragma omp parallel num_threads(threads)
-    {
-        int32_t* rows = bags.rows.of(BLOCK * samples + LANES);
-        float* factors = bags.factors.of(BLOCK * samples + LANES);
-        float* sums = tile.of(BLOCK * units);
-#pragma omp for schedule(static)
-        for (int64_t first = 0; first < inputs; first += share) {
-            Block block;
-            block.count = std::min(share, inputs - first);
-            for (int64_t b = 0; b < block.count; ++b) {
-                block.rows[b] = rows + b * samples;
-                block.factors[b] = factors + b * samples;
-                block.entries[b] = 0;
-            }
-            int32_t here[BLOCK + LANES];
-            float values[BLOCK + LANES];
+    const int64_t blocks = (samples + ROWS - 1) / ROWS;
+    // Whole squares of a transposition.
+    const int64_t share = ((inputs + threads - 1) / threads + 3) / 4 * 4;
+    const float start[COLUMNS] = {};
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t part = 0; part < threads; ++part) {
+        const int64_t end = std::min(inputs, (part + 1) * share);
+        for (int64_t first = part * share; first < end; first += BAGS) {
+            const int64_t count = std::min(BAGS, end - first);
+            // Sample by sample as they lie in memory, and counted; then bag by bag.
+            int32_t* here = lists.inputs.of(samples * count + LANES);
+            float* values = lists.values.of(samples * count + LANES);
+            int64_t* found = lists.found.of(samples + 1);
+            int64_t* ends = lists.ends.of(blocks * count + 1);
+            std::memset(ends, 0, (blocks * count + 1) * sizeof(int64_t));
+            found[0] = 0;
             for (int64_t r = 0; r < samples; ++r) {
-                const int64_t found = gather(drive + r * inputs + first, block.count, here, values);
-                for (int64_t k = 0; k < found; ++k) {
-                    const int64_t b = here[k], place = b * samples + block.entries[b]++;
-                    rows[place] = static_cast<int32_t>(r);
-                    factors[place] = values[k];
+                found[r + 1] = found[r] + gather(drive + r * inputs + first, count, 1, here + found[r], values + found[r]);
+                int64_t* after = ends + r / ROWS * count + 1;
+                for (int64_t i = found[r]; i < found[r + 1]; ++i) ++after[here[i]];
+            }
+            for (int64_t i = 0; i < blocks * count; ++i) ends[i + 1] += ends[i];
+            int32_t* rows = lists.rows.of(found[samples]);
+            float* factors = lists.factors.of(found[samples]);
+            for (int64_t r = 0; r < samples; ++r) {
+                int64_t* place = ends + r / ROWS * count;
+                for (int64_t i = found[r]; i < found[r + 1]; ++i) {
+                    const int64_t at = place[here[i]]++;
+                    rows[at] = static_cast<int32_t>(r % ROWS * COLUMNS);
+                    factors[at] = values[i];
                 }
             }
-            std::memset(sums, 0, block.count * units * sizeof(float));
-            block.add(delta, units, sums);
-            transpose(sums, units, block.count, units, out + first, inputs);
+            // Each begin has moved to its end by now, which is the next one's begin.
+            for (int64_t i = blocks * count; i > 0; --i) ends[i] = ends[i - 1];
+            ends[0] = 0;
+            float* sums = tile.of((BAGS + ROWS) * COLUMNS);
+            float* table = sums + BAGS * COLUMNS;
+            for (int64_t from = 0; from < units; from += COLUMNS) {
+                const int64_t width = std::min(COLUMNS, units - from);
+                if (width < COLUMNS) std::memset(table, 0, ROWS * COLUMNS * sizeof(float));
+                for (int64_t k = 0; k < blocks; ++k) {
+                    const int64_t size = std::min(ROWS, samples - k * ROWS);
+                    const float* rest = delta + k * ROWS * units + from;
+                    if (width == COLUMNS)
+                        for (int64_t r = 0; r < size; ++r) std::memcpy(table + r * COLUMNS, rest + r * units, COLUMNS * sizeof(float));
+                    else
+                        for (int64_t r = 0; r < size; ++r) std::memcpy(table + r * COLUMNS, rest + r * units, width * sizeof(float));
+                    if (k == 0)
+                        add_tiles<true>(ends, count, rows, factors, table, start, sums, COLUMNS);
+                    else
+                        add_tiles<false>(ends + k * count, count, rows, factors, table, start, sums, COLUMNS);
+                }
+                transpose(sums, COLUMNS, count, width, out + from * inputs + first, inputs);
+            }
         }
     }
 }
@@ -209,7 +289,7 @@ void event_conv_forward(
             for (int64_t c = 0; c < channels; ++c)
                 for (int64_t first = 0; first < pixels; first += BLOCK) {
                     const int64_t size = std::min(BLOCK, pixels - first);
-                    const int64_t found = gather(drive + (s * channels + c) * pixels + first, size, here, values);
+                    const int64_t found = gather(drive + (s * channels + c) * pixels + first, size, 1, here, values);
                     for (int64_t k = 0; k < found; ++k) {
                         const int64_t pixel = first + here[k], place = pixel * channels + entries[pixel]++;
                         rows[place] = static_cast<int32_t>(c);
@@ -274,7 +354,7 @@ void event_conv_outer(
                 const int64_t size = std::min(strip, height - top) * width, room = strip * width + LANES;
                 for (int64_t c = 0; c < channels; ++c) {
                     int32_t* row = rows + c * room;
-                    entries[c] = gather(drive + (s * channels + c) * pixels + top * width, size, row, factors + c * room);
+                    entries[c] = gather(drive + (s * channels + c) * pixels + top * width, size, 1, row, factors + c * room);
                     for (int64_t k = 0; k < entries[c]; ++k)
                         row[k] += static_cast<int32_t>(row[k] / width * (frame_width - width) + top * frame_width);
                 }

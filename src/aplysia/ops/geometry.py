@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Weights from which on a product takes longer than calls to operations do.
-_LARGE = 1 << 16
+from aplysia.ops.wide import wide_product
+
+# Weights from which on a product takes longer than calls to operations do; units that are few beside all others.
+_LARGE, _FEW = 1 << 16, 16
 
 
 class _Features(torch.autograd.Function):
@@ -103,6 +105,8 @@ class Dense(AbstractGeometry):
         return delta @ feedback
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        if weight_shape[0] <= _FEW and not torch.is_grad_enabled():
+            return wide_product(delta.t(), pre)
         return delta.t() @ pre
 
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:

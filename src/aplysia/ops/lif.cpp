@@ -68,14 +68,14 @@ inline float after(float u, float s, const Constants& c) {
 // `kept`: nothing, the slope at each step, or the membrane before the reset.
 template <int64_t S, bool HARD, int KEPT>
 void forward(
-    const float* currents, const float* v, const Constants c, int64_t steps, int64_t units, int64_t stride, float* kept, float* last,
-    float* spikes, int threads
+    const float* currents, const float* v, const Constants c, int64_t steps, int64_t units, int64_t stride, int64_t v_stride,
+    float* kept, float* last, float* spikes, int threads
 ) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t first = 0; first < units; first += SIDE) {
         const int64_t size = std::min(SIDE, units - first);
         float membrane[SIDE];
-        std::memcpy(membrane, v + first, size * sizeof(float));
+        for (int64_t i = 0; i < size; ++i) membrane[i] = v[(first + i) * v_stride];
         for (int64_t t = 0; t < steps; ++t) {
             const float* current = currents + t * stride + first;
             float* fired = spikes + t * units + first;
@@ -103,7 +103,10 @@ void backward(
     for (int64_t first = 0; first < units; first += SIDE) {
         const int64_t size = std::min(SIDE, units - first);
         float carried[SIDE];
-        std::memcpy(carried, later + first, size * sizeof(float));
+        if (later)
+            std::memcpy(carried, later + first, size * sizeof(float));
+        else
+            std::fill(carried, carried + size, 0.0f);
         for (int64_t t = steps - 1; t >= 0; --t) {
             const int64_t at = t * units + first;
 #pragma omp simd
@@ -141,20 +144,20 @@ inline Constants constants(const float* given) { return {given[0], given[1], giv
 
 extern "C" {
 
-// currents [steps, units], steps `stride` apart; given: leak, threshold, amount or value of the reset, shape of the surrogate, half.
+// currents [steps, units], steps `stride` apart; v [units], `v_stride` apart; given: leak, threshold, amount or value of the reset, shape of the surrogate, half.
 void lif_forward(
     const float* currents, const float* v, const float* given, float* kept, float* last, int64_t steps, int64_t units, int64_t stride,
-    int64_t surrogate, int64_t hard, int64_t keeps, float* spikes, int threads
+    int64_t v_stride, int64_t surrogate, int64_t hard, int64_t keeps, float* spikes, int threads
 ) {
     with_surrogate(surrogate, [&](auto s) {
         constexpr int64_t S = decltype(s)::value;
         const auto run = hard ? (keeps == 1 ? forward<S, true, 1> : keeps == 2 ? forward<S, true, 2> : forward<S, true, 0>)
                               : (keeps == 1 ? forward<S, false, 1> : keeps == 2 ? forward<S, false, 2> : forward<S, false, 0>);
-        run(currents, v, constants(given), steps, units, stride, kept, last, spikes, threads);
+        run(currents, v, constants(given), steps, units, stride, v_stride, kept, last, spikes, threads);
     });
 }
 
-// The adjoint: of the spikes `errors`, of the membrane after the last step `later`; gives that of the currents, and `earlier`.
+// The adjoint: of the spikes `errors`, of the membrane after the last step `later`, or none; gives that of the currents, and `earlier`.
 void lif_backward(
     const float* membranes, const float* errors, const float* later, const float* given, float* earlier, int64_t steps, int64_t units,
     int64_t surrogate, int64_t hard, int64_t detached, float* out, int threads

@@ -1,9 +1,9 @@
 """Kernels in C++ beside Inductor's: compiled for the processor at first use and kept in the user's cache folder.
 
 They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), convolutions tile by tile
-(`aplysia.ops.winograd`), averages of neighbours (`aplysia.ops.pool`), scans of any number of steps (`aplysia.ops.scan`), noise
-(`aplysia.ops.normal`); and for memory that is kept from step to step (`aplysia.ops.memory`). They serve on a CPU where kernels
-run compiled (`aplysia.ops.backend`), and everything runs without them.
+(`aplysia.ops.winograd`), products with a short side (`aplysia.ops.wide`), averages of neighbours (`aplysia.ops.pool`), scans of
+any number of steps (`aplysia.ops.scan`), noise (`aplysia.ops.normal`); and for memory that is kept from step to step
+(`aplysia.ops.memory`). They serve on a CPU where kernels run compiled (`aplysia.ops.backend`); everything runs without them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Part:
 _BASIC = ("-shared", "-fPIC")
 _KERNELS = _Part(
     "native",
-    ("events.cpp", "lif.cpp", "normal.cpp", "pool.cpp", "trace.cpp", "winograd.cpp"),
+    ("events.cpp", "lif.cpp", "normal.cpp", "pool.cpp", "trace.cpp", "wide.cpp", "winograd.cpp"),
     ("native.h",),
     ("-O3", "-fno-math-errno", "-std=c++17", *_BASIC),
     # Without OpenMP one thread does all.

@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,33 +170,34 @@ def _natively(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Te
     """What a forward kernel gives, by `lif.cpp` where that can."""
     kernels = library()
     # Dynamics are looked up last: eager kernels take parts that cannot be hashed, too.
-    if kernels is None or not _ready(currents, v) or currents.stride(1) != 1 or not v.is_contiguous():
+    if kernels is None or not _ready(currents, v) or currents.stride(1) != 1 or v.stride(0) not in (0, 1):
         return None
     told = _told(d)
     if told is None:
         return None
     keeps = {_spikes_only: 0, _spikes_and_slopes: 1, _spikes_and_membranes: 2}[kernel]
     numbers, cases = told
-    spikes, last = currents.new_empty(currents.shape), torch.empty_like(v)
+    spikes, last = currents.new_empty(currents.shape), v.new_empty(v.shape)
     kept = torch.empty_like(spikes) if keeps else None
-    sizes = [*currents.shape, currents.stride(0), *cases, keeps]
+    sizes = [*currents.shape, currents.stride(0), v.stride(0), *cases, keeps]
     call(kernels.lif_forward, [currents, v, numbers, kept, last], sizes, spikes)
     return (spikes, last) if kept is None else (spikes, last, kept)
 
 
 def _adjoint_natively(
-    d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor
+    d: Dynamics, membranes: Tensor, grad_spikes: Tensor, grad_v: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
-    """What `_adjoint` gives for all steps at once, by `lif.cpp` where that can."""
+    """What `_adjoint` gives for all steps at once, by `lif.cpp` where that can. `grad_v` None: nothing comes from later."""
     kernels = library()
-    if kernels is None or not _ready(membranes, grad_spikes, grad_v):
+    if kernels is None or not _ready(membranes, grad_spikes, *(() if grad_v is None else (grad_v,))):
         return None
     told = _told(d)
     if told is None:
         return None
     numbers, cases = told
-    out, earlier = torch.empty_like(membranes), torch.empty_like(grad_v)
-    tensors: list[Tensor | None] = [membranes, grad_spikes.contiguous(), grad_v.contiguous(), numbers, earlier]
+    out, earlier = torch.empty_like(membranes), torch.empty_like(membranes[0])
+    later = None if grad_v is None else grad_v.contiguous()
+    tensors: list[Tensor | None] = [membranes, grad_spikes.contiguous(), later, numbers, earlier]
     call(kernels.lif_backward, tensors, [*membranes.shape, *cases, int(d.detach_reset)], out)
     return out, earlier
 
@@ -205,6 +207,8 @@ def _blocks(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tens
     done = _natively(kernel, d, currents.detach(), v.detach())
     if done is not None:
         return done
+    # A compiler would make another kernel for a membrane that is one number everywhere.
+    v = v.contiguous()
     if len(currents) <= BLOCK:
         return kernel(d, currents, v)
     parts = []
@@ -222,16 +226,19 @@ class _ThroughTime(torch.autograd.Function):
         spikes, v_out, membranes = _blocks(_spikes_and_membranes, d, currents, v)
         ctx.dynamics = d
         ctx.save_for_backward(membranes)
+        # What no one asks for has no gradient, in place of one full of zeros.
+        ctx.set_materialize_grads(False)
         return spikes, v_out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        grad_spikes, grad_v = gradients
         (membranes,) = ctx.saved_tensors
-        done = _adjoint_natively(ctx.dynamics, membranes, grad_spikes, grad_v)
+        grad_spikes = torch.zeros_like(membranes) if gradients[0] is None else gradients[0]
+        done = _adjoint_natively(ctx.dynamics, membranes, grad_spikes, gradients[1])
         if done is not None:
             return None, *done
+        grad_v = torch.zeros_like(membranes[0]) if gradients[1] is None else gradients[1]
         parts = []
         for membrane, grad in zip(
             reversed(membranes.split(BLOCK)), reversed(grad_spikes.contiguous().split(BLOCK)), strict=True
@@ -248,12 +255,15 @@ class _Instant(torch.autograd.Function):
         spikes, v_out, slopes = _blocks(_spikes_and_slopes, d, currents, v)
         ctx.save_for_backward(slopes)
         ctx.mark_non_differentiable(v_out)
+        ctx.set_materialize_grads(False)
         return spikes, v_out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slopes,) = ctx.saved_tensors
+        if gradients[0] is None:
+            return None, None, None
         # In place: the slopes are ours and serve once. A second backward is refused by autograd's own version check.
         return None, slopes.mul_(gradients[0]), None
 
@@ -271,7 +281,9 @@ def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) ->
         spikes `[K, B, …]` and the last membrane `[B, …]`.
     """
     shape = currents.shape
-    flat, v_flat = currents.reshape(shape[0], -1), v.reshape(-1)
+    flat = currents.reshape(shape[0], -1)
+    # At a start it is one number everywhere, which is not written out.
+    v_flat = v[(0,) * v.ndim].expand(v.numel()) if v.numel() > 1 and not any(v.stride()) else v.reshape(-1)
     if not (torch.is_grad_enabled() and (currents.requires_grad or v.requires_grad)):
         spikes, v_out = _blocks(_spikes_only, d, flat, v_flat)[:2]
     elif through_time:
@@ -325,6 +337,20 @@ def last_trace(drive: Tensor, trace: Tensor | None, decay: float) -> Tensor:
     for x in drive[1:]:
         torch.add(x, last, alpha=decay, out=last)
     return last
+
+
+@torch.no_grad()
+def weighted_sum(x: Tensor, weights: Sequence[float]) -> Tensor:
+    """Σ_t weights[t]·x[t] over a chunk `[K, …]`."""
+    out = torch.empty_like(x[0])
+    kernels = library() if x.numel() >= _LEAST and _ready(x) and x.is_contiguous() else None
+    if kernels is not None:
+        call(kernels.weighted_sum, [x, _numbers(*weights)], [len(x), out.numel()], out)
+        return out
+    torch.mul(x[0], weights[0], out=out)
+    for weight, step in zip(weights[1:], x[1:], strict=True):
+        out.add_(step, alpha=weight)
+    return out
 
 
 # Entries from which on a call pays.

@@ -1,4 +1,5 @@
-// Decaying traces a[t] = λ·a[t−1] + x[t] over a chunk, in one pass over memory; see scan.py, which calls this.
+// Decaying traces a[t] = λ·a[t−1] + x[t] over a chunk, and sums over its steps, in one pass over memory; see scan.py, which calls
+// this.
 
 #include <algorithm>
 #include <cmath>
@@ -34,6 +35,17 @@ void decaying_traces(
                 for (int64_t i = from; i < to; ++i) trace[i] = now[i];
             previous = trace;
         }
+    }
+}
+
+// Σ_t weight[t]·x[t] of x [steps, size], summed in the order of time.
+void weighted_sum(const float* x, const float* weights, int64_t steps, int64_t size, float* out, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t from = 0; from < size; from += PART) {
+        const int64_t to = std::min(from + PART, size);
+        for (int64_t i = from; i < to; ++i) out[i] = weights[0] * x[i];
+        for (int64_t t = 1; t < steps; ++t)
+            for (int64_t i = from; i < to; ++i) out[i] = std::fma(weights[t], x[t * size + i], out[i]);
     }
 }
 

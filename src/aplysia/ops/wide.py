@@ -1,9 +1,10 @@
-"""Products of a few rows with a matrix that is very wide, which direct feedback to a convolution is made of.
+"""Products of which one side is short, which direct feedback and readouts are made of.
 
-    a·b,   a [R, m],  b [m, n],   n in the tens of thousands
+    a·b,   a [R, m],  b [m, n],   R or m no more than the number of classes or so, n up to hundreds of thousands
 
-On a CPU they are taken in blocks of columns: what a block writes stays in the cache while it is made, and libraries go about
-blocks two to three times as fast as about the whole. Each number is the same sum either way.
+On a CPU a kernel in C++ (`wide.cpp`) serves where kernels run compiled: libraries, which are made for squares, take twice as
+long and more. Elsewhere wide ones are taken in blocks of columns, which stay in the cache while they are made. Each number is
+the same sum either way, but for its order.
 """
 
 from __future__ import annotations
@@ -11,15 +12,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aplysia.ops.native import call, library
+
+# Columns of a block, and from which on there are blocks.
 _COLUMNS, _LEAST = 4096, 1 << 15
+# The longest short side, and multiplications from which on a call of the kernel pays.
+_SHORT, _WORK = 128, 1 << 16
 
 
 @torch.no_grad()
 def wide_product(a: Tensor, b: Tensor) -> Tensor:
     """a·b `[R, n]`, without a graph."""
-    if b.shape[1] < _LEAST or b.device.type != "cpu" or a.dtype != b.dtype:
+    if b.device.type != "cpu" or a.dtype != b.dtype:
         return a @ b
-    out = a.new_empty(len(a), b.shape[1])
-    for columns, part in zip(b.split(_COLUMNS, 1), out.split(_COLUMNS, 1), strict=True):
-        torch.mm(a, columns, out=part)
+    (rows, depth), columns = a.shape, b.shape[1]
+    kernels = library() if _suits(a, b) else None
+    if kernels is not None:
+        out = a.new_empty(rows, columns)
+        call(kernels.wide_product, [a.contiguous(), b], [rows, depth, columns], out)
+        return out
+    if columns < _LEAST:
+        return a @ b
+    out = a.new_empty(rows, columns)
+    for block, part in zip(b.split(_COLUMNS, 1), out.split(_COLUMNS, 1), strict=True):
+        torch.mm(a, block, out=part)
     return out
+
+
+def _suits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == torch.float32 and b.is_contiguous() and 0 < min(a.shape) <= _SHORT and len(a) * b.numel() >= _WORK

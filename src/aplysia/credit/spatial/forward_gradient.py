@@ -136,7 +136,7 @@ class ForwardGradient(AbstractSeeded):
 
     def errors(self, sheet: Sheet) -> list[Charge]:
         """The tangent is a second forward pass, of real numbers."""
-        made = self.feedback.errors(sheet, directions=True)
+        made = self.feedback.errors(sheet, directions=sheet.slots)
         if self.feedback.learns(sheet.step):
             for layer in sheet.net.fed_back:
                 products = sheet.slots * connections(layer)

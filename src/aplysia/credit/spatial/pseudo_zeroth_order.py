@@ -167,7 +167,7 @@ class PseudoZerothOrder(AbstractSeeded):
         ]
 
     def errors(self, sheet: Sheet) -> list[Charge]:
-        made = self.feedback.errors(sheet, directions=self.noise.alpha > 0.0)
+        made = self.feedback.errors(sheet, directions=sheet.draws(self.noise) if self.noise.alpha > 0.0 else 0)
         for layer in sheet.net.hidden:
             if layer.name in self.intermediate:
                 made += sheet.local_readout(layer, inputs=layer.units, spikes=not sheet.real_signals(self.noise))

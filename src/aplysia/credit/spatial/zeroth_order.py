@@ -136,9 +136,9 @@ class ZerothOrder(AbstractSeeded):
         # The loss is a mean over the batch, so each sample's share of it is 1/B.
         gap = gap * (self.scale / len(seen.target))
         self._errors = {}
-        for layer, z in zip(net.hidden, seen.done.noise, strict=True):
-            factor = gap / noise_amplitude(layer, seen.source)
-            self._errors[layer.name] = z * factor.view(*factor.shape, *[1] * (z.ndim - 2))
+        for layer, drawn in zip(net.hidden, seen.done.noise, strict=True):
+            factor, z = gap / noise_amplitude(layer, seen.source), drawn.all()
+            self._errors[layer.name] = z.mul_(factor.view(*factor.shape, *[1] * (z.ndim - 2)))
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         # Not kept beyond its use: it is as large as what the layer sends.

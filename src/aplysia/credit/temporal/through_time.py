@@ -58,7 +58,7 @@ class ThroughTime(AbstractTemporal):
         pieces, chunk = -(-steps // window), min(window, self.chunk or window)
         last = steps - (pieces - 1) * window
         windows = (pieces - 1) * -(-window // chunk) + -(-last // chunk)
-        return Habits(windows=windows, traced=False, kept=window)
+        return Habits(windows=windows, traced=False, kept=window, chunk=chunk)
 
     def check(self, net: Net, loss: AbstractLoss, spatial: AbstractSpatial) -> None:
         if self.truncation is not None and not loss.per_step:
