@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from aplysia.ops import normal
-from aplysia.ops.normal import fill_normal
+from aplysia.nets.noise import Drawn, Noise, NoiseSource
+from aplysia.ops import native, normal
+from aplysia.ops.normal import add_pairs, fill_normal
 
 
 def source(seed: int = 0) -> torch.Generator:
@@ -97,3 +98,33 @@ def test_other_types_are_drawn_by_torch() -> None:
     fill_normal(strided[:, 0], source(4))
     assert not strided[:, 1].any()
     assert strided[:, 0].all()
+
+
+def test_pairs_are_added_in_one_pass(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to step by step, to the last place; and a gradient goes through."""
+    signal, z = drawn(6 * 5 * 999, 1).view(6, 5, 999), drawn(3 * 5 * 999, 2).view(3, 5, 999)
+    noise = Drawn(z, (0, 0, 1, 1, 2, 2), (1, -1) * 3)
+    assert torch.equal(noise.all(), torch.stack([z, -z], 1).flatten(0, 1))
+    leaf = signal.clone().requires_grad_()
+    out = noise.onto(leaf, 0.3)
+    assert torch.equal(out, add_pairs(signal, z, 0.3))  # type: ignore[arg-type]
+    exact = signal.double() + torch.tensor(0.3).double() * noise.all().double()
+    torch.testing.assert_close(out.double(), exact, rtol=2e-7, atol=1e-7)
+    (gradient,) = torch.autograd.grad(out, leaf, signal)
+    assert torch.equal(gradient, signal)
+    monkeypatch.setattr(native, "compiled_kernels", lambda: False)
+    assert add_pairs(signal, z, 0.3) is None
+    torch.testing.assert_close(noise.onto(signal, 0.3), out.detach(), rtol=2e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_what_draws_meet_is_what_steps_meet(start: int, steps: int) -> None:
+    """Σ_t x[t]·z[t], from the draws and from all steps; chunks may begin and end inside a pair."""
+    noise = NoiseSource(Noise(alpha=0.2), seed=1, step=2).drawn("dense1", start, steps, torch.zeros(4, 7))
+    x, z = drawn(steps * 4 * 7, 3).view(steps, 4, 7), noise.all()
+    assert len(noise) == len(z) == steps
+    assert noise.paired == (start == 0 and steps == 2)
+    torch.testing.assert_close((noise.gathered(x) * noise.draws).sum(0), (x * z).sum(0))
+    for t in range(steps):
+        assert torch.equal(noise.step(t).all()[0], z[t])

@@ -63,8 +63,7 @@ def test_pairs_are_the_products(
 def test_where_much_fires_nothing_is_done_by_pairs(compiled: None, rate: float) -> None:
     spikes, drive = noisy((300,), rate=rate)
     products = replace(events.for_events(Dense()), largest=0.28)  # type: ignore[type-var]
-    others = Dense()
-    assert by_pairs(products, drive, spikes, BATCH, torch.Size((100, 300)), others) is others
+    assert by_pairs(products, drive, spikes, BATCH, torch.Size((100, 300)), products) is None
 
 
 @pytest.mark.parametrize("traced", [True, False], ids=["traced", "clean traces"])

@@ -340,10 +340,13 @@ class Layer(nn.Module):
         feedback = route.feedback(self, weight) if drive.requires_grad else None
         clean, paired = heard or Heard()
         remembered = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
-        settled = products.settled(remembered, weight.shape)
+        settled = None
         if paired is not None and not self.pools:
-            spikes = self.prepare(paired.detach().flatten(0, 1))
-            settled = by_pairs(products, drive.detach(), spikes, batch, weight.shape, settled)
+            spikes, others = self.prepare(paired.detach().flatten(0, 1)), products
+            if clean is not None:
+                others = products.settled(remembered, weight.shape)
+            settled = by_pairs(products, drive.detach(), spikes, batch, weight.shape, others)
+        settled = settled or products.settled(remembered, weight.shape)
         sequence = remembered.unflatten(0, (steps, batch))
         pre, outer, carry = _paired(sequence, decay, carry, route.eligibility, settled, weight.shape)
         if pre is None and clean is not None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aplysia.errors import RecipeError
-from aplysia.ops.normal import fill_normal
+from aplysia.ops.normal import add_pairs, fill_normal
 from aplysia.rng import generator
 
 
@@ -242,6 +242,8 @@ class _Disturbed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, signal: Tensor, drawn: Drawn, amplitude: float) -> Tensor:
         ctx.dtype = signal.dtype
+        if drawn.paired and (done := add_pairs(signal, drawn.draws, amplitude)) is not None:
+            return done
         out = torch.empty_like(signal, dtype=torch.result_type(signal, drawn.draws))
         for t, (place, sign) in enumerate(zip(drawn.places, drawn.signs, strict=True)):
             torch.add(signal[t], drawn.draws[place], alpha=sign * amplitude, out=out[t])

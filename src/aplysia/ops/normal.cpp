@@ -3,6 +3,7 @@
 // Sixteen counters go side by side through plain loops, which compilers turn into vectors of whatever width there is: so the order
 // of the numbers depends on no processor.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -129,5 +130,25 @@ extern "C" void fill_normal(int64_t key, int64_t count, float* out, int threads)
         normals(words.at[2], words.at[3], made + 2 * SIDE, made + 3 * SIDE);
         const int64_t size = g + 1 < groups ? GROUP : count - g * GROUP;
         std::memcpy(out + g * GROUP, made, size * sizeof(float));
+    }
+}
+
+// Steps in pairs: out[2k] = signal[2k] + α·z[k], out[2k + 1] = signal[2k + 1] − α·z[k], of `size` numbers each.
+extern "C" void add_pairs(
+    const float* signal, const float* z, const float* alpha, int64_t pairs, int64_t size, float* out, int threads
+) {
+    constexpr int64_t PART = 4096;
+    const float amplitude = *alpha;
+    const int64_t parts = (size + PART - 1) / PART;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t p = 0; p < pairs * parts; ++p) {
+        const int64_t pair = p / parts, from = p % parts * PART, to = std::min(from + PART, size);
+        const float *noise = z + pair * size, *first = signal + 2 * pair * size, *second = first + size;
+        float *one = out + 2 * pair * size, *other = one + size;
+#pragma omp simd
+        for (int64_t i = from; i < to; ++i) {
+            one[i] = std::fma(amplitude, noise[i], first[i]);
+            other[i] = std::fma(-amplitude, noise[i], second[i]);
+        }
     }
 }

@@ -23,6 +23,8 @@ _SIDE = 16
 _LOW = 0xFFFFFFFF
 # Numbers at a time without a kernel, so that words stay in the cache; whole groups of 4 × 16.
 _PART = 1 << 15
+# Numbers from which on a call of the kernel pays.
+_LEAST = 1 << 14
 
 
 def fill_normal(out: Tensor, source: torch.Generator) -> None:
@@ -36,6 +38,19 @@ def fill_normal(out: Tensor, source: torch.Generator) -> None:
         out.normal_(generator=source)
     else:
         torch.ops.aplysia.normal_(out, generator=source)
+
+
+@torch.no_grad()
+def add_pairs(signal: Tensor, z: Tensor, alpha: float) -> Tensor | None:
+    """signal `[2D, …]` plus α·z in even steps and minus it in odd ones, for z `[D, …]`, in one pass; None: no kernel can."""
+    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in (signal, z))
+    kernels = library() if ready and signal.numel() >= _LEAST else None
+    if kernels is None:
+        return None
+    out = torch.empty_like(signal)
+    amplitude = torch.tensor(alpha, dtype=torch.float32, device="cpu")
+    call(kernels.add_pairs, [signal, z, amplitude], [len(z), z[0].numel()], out)
+    return out
 
 
 def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:

@@ -85,8 +85,8 @@ def by_pairs(
     batch: int,
     weight_shape: torch.Size,
     others: AbstractGeometry,
-) -> AbstractGeometry:
-    """Products for a drive `[K·B, …]` by pairs of its steps where that pays, else `others`.
+) -> AbstractGeometry | None:
+    """Products for a drive `[K·B, …]` by pairs of its steps; None: that does not pay.
 
     Args:
         products: of any drive.
@@ -97,11 +97,11 @@ def by_pairs(
         others: the products of other drives.
     """
     if not products.skips_zeros(spikes, weight_shape):
-        return others
+        return None
     even = torch.lerp(*_steps(spikes, batch), 0.5)
     flat = even.flatten(0, 1)
-    if not products.skips_zeros(flat, weight_shape):
-        return others
+    of_even = products.settled(flat, weight_shape)
+    if not of_even.skips_zeros(flat, weight_shape):
+        return None
     odd = (_steps(drive, batch)[0] - even).flatten(0, 1)
-    settled = (products.settled(part, weight_shape) for part in (flat, odd))
-    return Pairs(others, drive, batch, flat, odd, *settled)
+    return Pairs(others, drive, batch, flat, odd, of_even, products.settled(odd, weight_shape))
