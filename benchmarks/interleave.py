@@ -28,11 +28,12 @@ def settle(device: torch.device) -> None:
 
 
 def race(
-    everyone: dict[str, Step], rounds: int, *, warm_up: int = 3, device: torch.device = CPU
+    everyone: dict[str, Step], rounds: int, *, warm_up: int = 3, device: torch.device = CPU, lead: bool = True
 ) -> dict[str, list[float]]:
     """Seconds of each contestant in each round; the order rotates, so that a noisy machine is noisy to all of them.
 
-    The process keeps freed memory meanwhile, as a run of ours does by itself; peers gain by that too.
+    Every turn is two steps, of which the second is timed: caches then hold what the same contestant's step before has left there,
+    as they do in training, and not what another one has (`lead=False`: one step a turn). The process keeps freed memory meanwhile, as a run of ours does by itself; peers gain by that too.
     """
     seconds: dict[str, list[float]] = {name: [] for name in everyone}
     names = list(everyone)
@@ -43,6 +44,9 @@ def race(
         settle(device)
         for number in range(rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:
+                if lead:
+                    everyone[name]()
+                    settle(device)
                 began = time.perf_counter()
                 everyone[name]()
                 settle(device)

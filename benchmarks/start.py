@@ -83,7 +83,7 @@ def main() -> None:
             everyone[WARM] = epoch(folder, "warm", empty=False, device=arguments.device)
         rounds = arguments.rounds or (1 if arguments.quick else 7)
         # Once before: what is on disk is to be in the system's memory, and the kept cache full.
-        seconds = interleave.race(everyone, rounds, warm_up=0 if arguments.quick else 1)
+        seconds = interleave.race(everyone, rounds, warm_up=0 if arguments.quick else 1, lead=False)
     results: dict[str, Any] = {
         **command.conditions(arguments),
         "rounds": rounds,

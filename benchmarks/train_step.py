@@ -47,6 +47,7 @@ PRODUCTS = {
     "bptt": floors.CHAINED,
     "ottt_bp_full": floors.CHAINED,
     "direct_feedback_full": floors.DIRECT,
+    "pseudo_zeroth_order_full": floors.DIRECT,
     "bptt_full": floors.CHAINED,
 }
 
@@ -76,6 +77,7 @@ def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Ste
         "bptt": ours(rules.Symmetric(), schemes.ThroughTime(), steps),
         "ottt_bp_full": ours(rules.Symmetric(), schemes.Trace(), steps, Float32(events=False)),
         "direct_feedback_full": ours(rules.DirectFeedback(), schemes.Trace(), steps, Float32(events=False)),
+        "pseudo_zeroth_order_full": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps, Float32(events=False)),
         "bptt_full": ours(rules.Symmetric(), schemes.ThroughTime(), steps, Float32(events=False)),
         "ottt_bp_bf16": ours(rules.Symmetric(), schemes.Trace(), steps, Bfloat16()),
         "direct_feedback_bf16": ours(rules.DirectFeedback(), schemes.Trace(), steps, Bfloat16()),
