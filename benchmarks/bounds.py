@@ -153,8 +153,8 @@ def _saving(case: Case, roof: Roof) -> str:
     else:
         how = "leaves the zeros of spikes out of its products"
         limit = (
-            "a row of a table from a cache for every spike, and the products that have no zeros: errors, noise, and inputs that "
-            "are images"
+            "a row of a table from a cache for every spike, and the products that have no zeros: errors, noise, and inputs "
+            "that are images"
         )
     beside = f"where products as they are defined take {_ms(case.floor_ms)} alone"
     if case.full_ms is not None:

@@ -32,8 +32,9 @@ def race(
 ) -> dict[str, list[float]]:
     """Seconds of each contestant in each round; the order rotates, so that a noisy machine is noisy to all of them.
 
-    Every turn is two steps, of which the second is timed: caches then hold what the same contestant's step before has left there,
-    as they do in training, and not what another one has (`lead=False`: one step a turn). The process keeps freed memory meanwhile, as a run of ours does by itself; peers gain by that too.
+    Every turn is two steps, of which the second is timed: caches then hold what the same contestant's step before has left, as
+    they do in training, and not what another one has (`lead=False`: one step a turn). The process keeps freed memory meanwhile,
+    as a run of ours does by itself; peers gain by that too.
     """
     seconds: dict[str, list[float]] = {name: [] for name in everyone}
     names = list(everyone)

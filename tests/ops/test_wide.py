@@ -32,7 +32,7 @@ def test_what_is_trained_gets_no_graph() -> None:
 def test_the_kernel_is_the_product_on_any_number_of_threads(
     compiled: None, rows: int, depth: int, columns: int
 ) -> None:
-    """Within the rounding of a sum of parts of 256, one number for all."""
+    """Within the rounding of a sum of parts of 512, one number for all."""
     source = torch.Generator().manual_seed(0)
     a, b = torch.randn(depth, rows, generator=source).t(), torch.randn(depth, columns, generator=source)
     before, found = torch.get_num_threads(), []
@@ -41,7 +41,7 @@ def test_the_kernel_is_the_product_on_any_number_of_threads(
         found.append(wide_product(a, b))
     torch.set_num_threads(before)
     exact, sizes = a.double() @ b.double(), a.double().abs() @ b.double().abs()
-    terms = min(depth, 256) + -(-depth // 256) + 2
+    terms = min(depth, 512) + -(-depth // 512) + 2
     assert bool(((found[0] - exact).abs() <= torch.finfo(torch.float32).eps / 2 * terms * sizes).all())
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
