@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aplysia.ops.geometry import AbstractGeometry, AbstractWrapped, Conv2d, Dense
+from aplysia.ops.geometry import AbstractGeometry, AbstractOfOne, AbstractWrapped, Conv2d, Dense
 from aplysia.ops.native import call, library
 from aplysia.ops.winograd import Winograd
 
@@ -106,7 +106,7 @@ class AbstractEvents(AbstractWrapped):
 
 
 @dataclass(frozen=True, eq=False)
-class Summed(AbstractWrapped):
+class Summed(AbstractOfOne):
     """Products with one drive that are sums over its events.
 
     Attributes:
@@ -115,29 +115,16 @@ class Summed(AbstractWrapped):
     """
 
     plain: AbstractEvents
-    drive: Tensor
-
-    def _is_it(self, drive: Tensor) -> bool:
-        return drive.data_ptr() == self.drive.data_ptr() and drive.shape == self.drive.shape
-
-    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
-        return self._is_it(drive) or self.plain.skips_zeros(drive, weight_shape)
-
-    def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
-        return self.plain.shortens(drive, weight_shape)
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         kernels = library()
-        if kernels is None or weight.dtype != torch.float32 or not self._is_it(drive):
+        if kernels is None or weight.dtype != torch.float32 or not self.is_it(drive):
             return self.plain.forward(drive, weight, bias)
         return self.plain.sum_forward(kernels, drive, weight, None if bias is None else bias.contiguous())
 
-    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
-        return self.plain.error(delta, feedback, drive_shape)
-
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         kernels = library()
-        if kernels is None or delta.dtype != torch.float32 or not self._is_it(pre):
+        if kernels is None or delta.dtype != torch.float32 or not self.is_it(pre):
             return self.plain.outer(delta, pre, weight_shape)
         return self.plain.sum_outer(kernels, delta.contiguous(), pre, weight_shape)
 

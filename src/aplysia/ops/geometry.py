@@ -182,3 +182,28 @@ class AbstractWrapped(AbstractGeometry):
 
     def output_shape(self, input_shape: tuple[int, ...], weight_shape: torch.Size) -> tuple[int, ...]:
         return self.plain.output_shape(input_shape, weight_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class AbstractOfOne(AbstractWrapped):
+    """The same for products with one drive, of which something is known.
+
+    Attributes:
+        plain: the products of any other drive.
+        drive: that one.
+    """
+
+    drive: Tensor
+
+    def is_it(self, drive: Tensor) -> bool:
+        """Whether this is that drive, by its place in memory."""
+        return drive.data_ptr() == self.drive.data_ptr() and drive.shape == self.drive.shape
+
+    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self.is_it(drive) or self.plain.skips_zeros(drive, weight_shape)
+
+    def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
+        return self.plain.shortens(drive, weight_shape)
+
+    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        return self.plain.error(delta, feedback, drive_shape)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aplysia.ops.geometry import AbstractGeometry, AbstractWrapped
+from aplysia.ops.geometry import AbstractGeometry, AbstractOfOne
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs(AbstractWrapped):
+class Pairs(AbstractOfOne):
     """Products with one drive by pairs of its steps.
 
     Attributes:
@@ -34,24 +34,14 @@ class Pairs(AbstractWrapped):
         of_odd: those with q.
     """
 
-    drive: Tensor
     batch: int
     even: Tensor
     odd: Tensor
     of_even: AbstractGeometry
     of_odd: AbstractGeometry
 
-    def _is_it(self, drive: Tensor) -> bool:
-        return drive.data_ptr() == self.drive.data_ptr() and drive.shape == self.drive.shape
-
-    def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
-        return self._is_it(drive) or self.plain.skips_zeros(drive, weight_shape)
-
-    def shortens(self, drive: Tensor, weight_shape: torch.Size) -> bool:
-        return self.plain.shortens(drive, weight_shape)
-
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if not self._is_it(drive):
+        if not self.is_it(drive):
             return self.plain.forward(drive, weight, bias)
         even, odd = self.of_even.forward(self.even, weight, bias), self.of_odd.forward(self.odd, weight)
         out = even.new_empty(2 * len(even), *even.shape[1:])
@@ -61,11 +51,8 @@ class Pairs(AbstractWrapped):
         torch.sub(even, odd, out=second)
         return out
 
-    def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
-        return self.plain.error(delta, feedback, drive_shape)
-
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
-        if not self._is_it(pre):
+        if not self.is_it(pre):
             return self.plain.outer(delta, pre, weight_shape)
         first, second = _steps(delta, self.batch)
         update = self.of_even.outer((first + second).flatten(0, 1), self.even, weight_shape)
