@@ -245,8 +245,8 @@ class _Disturbed(torch.autograd.Function):
         if drawn.paired and (done := add_pairs(signal, drawn.draws, amplitude)) is not None:
             return done
         out = torch.empty_like(signal, dtype=torch.result_type(signal, drawn.draws))
-        for t, (place, sign) in enumerate(zip(drawn.places, drawn.signs, strict=True)):
-            torch.add(signal[t], drawn.draws[place], alpha=sign * amplitude, out=out[t])
+        for steps, draws, sign in drawn.runs():
+            torch.add(signal[steps], drawn.draws[draws], alpha=sign * amplitude, out=out[steps])
         return out
 
     @staticmethod
@@ -287,6 +287,15 @@ class Drawn:
         """Whether the steps are whole pairs z, −z."""
         return self.signs == (1, -1) * len(self.draws)
 
+    def runs(self) -> list[tuple[slice, slice, int]]:
+        """Steps that take draws in order with one sign: as few as there are, since each is a call of an operation."""
+        if self.paired:
+            return [(slice(0, None, 2), slice(None), 1), (slice(1, None, 2), slice(None), -1)]
+        if len(self) == len(self.draws) and len(set(self.signs)) == 1:
+            return [(slice(None), slice(None), self.signs[0])]
+        steps = enumerate(zip(self.places, self.signs, strict=True))
+        return [(slice(t, t + 1), slice(place, place + 1), sign) for t, (place, sign) in steps]
+
     def step(self, t: int) -> Drawn:
         """One step alone."""
         return Drawn(self.draws[self.places[t]].unsqueeze(0), (0,), (self.signs[t],))
@@ -298,8 +307,8 @@ class Drawn:
     def all(self) -> Tensor:
         """z, `[K, B, …]`."""
         made = self.draws.new_empty(len(self), *self.draws.shape[1:])
-        for t, (place, sign) in enumerate(zip(self.places, self.signs, strict=True)):
-            torch.mul(self.draws[place], sign, out=made[t])
+        for steps, draws, sign in self.runs():
+            torch.mul(self.draws[draws], sign, out=made[steps])
         return made
 
     def onto(self, signal: Tensor, amplitude: float) -> Tensor:
@@ -310,12 +319,9 @@ class Drawn:
 
     def gathered(self, x: Tensor) -> Tensor:
         """What each draw meets of x `[K, …]`, `[D, …]`: Σ_t x[t]·z[t] = Σ_d gathered[d]·draws[d]."""
-        if self.paired:
-            first, second = x.unflatten(0, (-1, 2)).unbind(1)
-            return first - second
         made = x.new_zeros(len(self.draws), *x.shape[1:])
-        for t, (place, sign) in enumerate(zip(self.places, self.signs, strict=True)):
-            made[place].add_(x[t], alpha=sign)
+        for steps, draws, sign in self.runs():
+            made[draws].add_(x[steps], alpha=sign)
         return made
 
 
