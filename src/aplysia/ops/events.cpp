@@ -155,7 +155,10 @@ struct Block {
 
 extern "C" {
 
-// out[r, n] = bias[n] + Σ_m drive[r, m]·weight[n, m]; `table` is room for the transposed weight, `[units / 32 up, inputs, 32]`.
+// Columns of a panel of the table that `event_forward` needs room for.
+int event_columns() { return static_cast<int>(COLUMNS); }
+
+// out[r, n] = bias[n] + Σ_m drive[r, m]·weight[n, m]; `table` is room for the transposed weight, `[panels, inputs, columns]`.
 void event_forward(
     const float* drive, const float* weight, const float* bias, float* table, int64_t samples, int64_t inputs, int64_t units,
     float* out, int threads

@@ -139,8 +139,8 @@ class DenseEvents(AbstractEvents):
     def sum_forward(self, kernels: ctypes.CDLL, drive: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight = weight.contiguous()
         units, inputs = weight.shape
-        # The kernel's table goes in panels of 32 units.
-        out, table = drive.new_empty(len(drive), units), drive.new_empty(-(-units // 32), inputs, 32)
+        panel = kernels.event_columns()
+        out, table = drive.new_empty(len(drive), units), drive.new_empty(-(-units // panel), inputs, panel)
         sizes = [len(drive), inputs, units]
         call(kernels.event_forward, [drive, weight, bias, table], sizes, out)
         return out

@@ -2,9 +2,9 @@
 
     a·b,   a [R, m],  b [m, n],   R or m no more than the number of classes or so, n up to hundreds of thousands
 
-On a CPU a kernel in C++ (`wide.cpp`) serves where kernels run compiled: libraries, which are made for squares, take twice as
-long and more. Elsewhere wide ones are taken in blocks of columns, which stay in the cache while they are made. Each number is
-the same sum either way, but for its order.
+Libraries are made for squares, so on a CPU a kernel in C++ (`wide.cpp`) serves where kernels run compiled. Elsewhere wide ones
+are taken in blocks of columns, which stay in the cache while they are made. Each number is the same sum either way, but for its
+order.
 """
 
 from __future__ import annotations
