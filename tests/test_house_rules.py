@@ -81,7 +81,18 @@ def test_a_class_is_abstract_or_final() -> None:
 def test_an_implemented_method_is_not_overridden_except_where_the_base_says_so() -> None:
     """What does nothing in the base of rules and schemes may be replaced; `error` and `of_logits` of a loss too."""
     may = {"check_net", "check_optimiser", "check_loss", "after", "trained", "observe", "slopes"}
-    may |= {"fresh", "memory", "predict", "endless", "plant", "skips_zeros", "settled", "shortens", "on_errors"}
+    may |= {
+        "fresh",
+        "memory",
+        "predict",
+        "endless",
+        "plant",
+        "skips_zeros",
+        "settled",
+        "shortens",
+        "on_errors",
+        "carried",
+    }
     # What they say of their costs.
     may |= {"learning", "errors", "transported", "charges"}
     may |= {"error", "of_logits", "__init__", "__post_init__"}

@@ -15,7 +15,7 @@ from aplysia.ops import native, scan
 from aplysia.ops.events import for_events
 from aplysia.ops.geometry import Dense
 from aplysia.ops.pool import average_pool
-from aplysia.ops.scan import Dynamics, SoftReset, decaying_trace, last_trace, lif_scan, weighted_sum
+from aplysia.ops.scan import Dynamics, SoftReset, backward_trace, decaying_trace, last_trace, lif_scan, weighted_sum
 from aplysia.ops.surrogate import Triangle
 
 
@@ -94,8 +94,7 @@ def test_traces_are_those_of_torch(compiled: None, monkeypatch: pytest.MonkeyPat
     before = torch.randn(33, 521, generator=source) if past else None
 
     def found() -> list[Tensor]:
-        forth, back = decaying_trace(x, before, 0.7), decaying_trace(x, before, 0.7, backwards=True)
-        return [*forth, *back, last_trace(x, before, 0.7)]
+        return [*decaying_trace(x, before, 0.7), backward_trace(x, 0.7), last_trace(x, before, 0.7)]
 
     calls: list[int] = []
     called = scan.call

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from aplysia.nets.noise import Drawn, Noise, NoiseSource
 from aplysia.ops import native, normal
-from aplysia.ops.normal import add_pairs, fill_normal
+from aplysia.ops.normal import fill_normal
+from aplysia.ops.pairs import add_pairs
 
 
 def source(seed: int = 0) -> torch.Generator:

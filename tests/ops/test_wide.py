@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aplysia.ops import wide
-from aplysia.ops.wide import wide_product
+from aplysia.ops.wide import narrow_product, wide_product
 
 
 @pytest.mark.parametrize("columns", [7, (1 << 15) - 1, 1 << 15, (1 << 15) + 4097])
@@ -27,7 +27,16 @@ def test_what_is_trained_gets_no_graph() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "depth", "columns"),
-    [(10, 700, 801), (133, 10, 5000), (29, 128, 67), (1, 3, 30_000), (11, 257, 1111), (4, 2, 40_000)],
+    [
+        (10, 700, 801),
+        (700, 10, 801),
+        (97, 33, 1600),
+        (133, 10, 5000),
+        (29, 128, 67),
+        (1, 3, 30_000),
+        (11, 257, 1111),
+        (4, 2, 40_000),
+    ],
 )
 def test_the_kernel_is_the_product_on_any_number_of_threads(
     compiled: None, rows: int, depth: int, columns: int
@@ -56,3 +65,35 @@ def test_what_the_kernel_is_not_made_for_goes_another_way(compiled: None, monkey
         (torch.randn(10, 20), torch.randn(20, 30)),
     ):
         assert torch.equal(wide_product(a, b), a @ b)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("rows", "depth", "units"), [(769, 805, 10), (5, 4096, 16), (1, 70_000, 3), (300, 513, 1)])
+def test_few_units_have_a_kernel_of_their_own(compiled: None, rows: int, depth: int, units: int, bias: bool) -> None:
+    """Within the rounding of a sum in 16 lanes at most, the same for any number of threads."""
+    source = torch.Generator().manual_seed(0)
+    a, b = torch.randn(rows, depth, generator=source), torch.randn(units, depth, generator=source)
+    offset = torch.randn(units, generator=source) if bias else None
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(narrow_product(a, b, offset))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+    exact, sizes = a.double() @ b.double().t(), a.double().abs() @ b.double().abs().t()
+    if offset is not None:
+        exact, sizes = exact + offset, sizes + offset.abs()
+    terms = depth // 4 + 20
+    assert bool(((found[0] - exact).abs() <= torch.finfo(torch.float32).eps / 2 * terms * sizes).all())
+
+
+def test_the_kernel_of_few_units_says_what_it_cannot_take(compiled: None) -> None:
+    a, b = torch.randn(200, 800), torch.randn(10, 800)
+    assert narrow_product(a, b) is not None
+    for left, right in (
+        (a, torch.randn(17, 800)),
+        (a.double(), b.double()),
+        (a[:, ::2], b[:, ::2]),
+        (a[:2, :8].contiguous(), b[:, :8].contiguous()),
+    ):
+        assert narrow_product(left, right) is None

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from aplysia.errors import RecipeError
 from aplysia.nets.first_spike import check_first_spike
 from aplysia.nets.initial import Law
+from aplysia.nets.noise import Noisy
 from aplysia.nets.pool import AveragePool, MaxPool, Pool, StemPool
-from aplysia.nets.route import AbstractEligibility, Route
-from aplysia.nets.shortcut import Heard, Sent, Shortcut
+from aplysia.nets.route import Route
+from aplysia.nets.shortcut import Sent, Shortcut
 from aplysia.nets.stream import check_stream, run_stream
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream, State
 from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
 from aplysia.ops.pairs import by_pairs
 from aplysia.ops.precision import AbstractPrecision, Float32
-from aplysia.ops.synapse import Connection, Outer, hold, synapse
+from aplysia.ops.synapse import Connection, hold, synapse
 from aplysia.types import Held
 
 _UNIT = Law(0.0, 1.0)
@@ -212,22 +213,20 @@ class Layer(nn.Module):
 
     def forward(
         self,
-        x: Tensor | Held,
+        x: Tensor | Held | Noisy,
         state: LayerState | None = None,
         route: Route | None = None,
         *,
-        heard: Heard | None = None,
         disturbance: Tensor | None = None,
         beside: Sent | None = None,
     ) -> tuple[Tensor, LayerState, Counts]:
         """Run one chunk.
 
         Args:
-            x: `[K, B, …]`, or a constant input held for K steps; for first-spike neurons earliness `[1, B, …]`; for stochastic
-                ones bits, or rates `[1, B, …]`.
+            x: `[K, B, …]`, with its noise apart or without, or a constant input held for K steps; for first-spike neurons
+                earliness `[1, B, …]`; for stochastic ones bits, or rates `[1, B, …]`.
             state: from the chunk before; None at the start of a sequence.
             route: the fillings of the slots.
-            heard: what else there is of a noisy x.
             disturbance: added to the currents, `[K, B, …]`; None: nothing.
             beside: what the source of its shortcut has given, where there is one.
 
@@ -235,25 +234,25 @@ class Layer(nn.Module):
             the output `[K, B, …]`, the state, and what fired.
         """
         state, route = state or LayerState(), route or Route()
+        if isinstance(self.neuron, AbstractStepped):
+            return self._stepped(self.neuron, x, state, route, disturbance, beside)
+        x = x.written() if isinstance(x, Noisy) else x
         if isinstance(self.neuron, AbstractFirstSpike):
             return self._first_spike(self.neuron, x, route)
-        if isinstance(self.neuron, AbstractStream):
-            out, carry, spikes = run_stream(self, self.neuron, x, state.carry, route)
-            return out, LayerState(carry=carry), Counts(spikes, _nothing(out).saturated)
-        assert isinstance(self.neuron, AbstractStepped), "a neuron is stepped, first-spike or a stream"
-        return self._stepped(self.neuron, x, state, route, heard, disturbance, beside)
+        assert isinstance(self.neuron, AbstractStream), "a neuron is stepped, first-spike or a stream"
+        out, carry, spikes = run_stream(self, self.neuron, x, state.carry, route)
+        return out, LayerState(carry=carry), Counts(spikes, _nothing(out).saturated)
 
     def _stepped(
         self,
         neuron: AbstractStepped,
-        x: Tensor | Held,
+        x: Tensor | Held | Noisy,
         state: LayerState,
         route: Route,
-        heard: Heard | None,
         disturbance: Tensor | None,
         beside: Sent | None,
     ) -> tuple[Tensor, LayerState, Counts]:
-        currents, carry = self.currents(x, state.carry, route, neuron.decay, heard)
+        currents, carry = self.currents(x, state.carry, route, neuron.decay)
         joined, beside_carry = currents, None
         if self.shortcut is not None:
             assert beside is not None, "a shortcut has a source"
@@ -314,17 +313,14 @@ class Layer(nn.Module):
         counts = Counts(*count_spikes(out, neuron.saturation)) if neuron.spiking else _nothing(out)
         return out.unsqueeze(0), LayerState(), counts
 
-    def currents(
-        self, x: Tensor | Held, carry: Any, route: Route, decay: float, heard: Heard | None
-    ) -> tuple[Tensor, Any]:
+    def currents(self, x: Tensor | Held | Noisy, carry: Any, route: Route, decay: float) -> tuple[Tensor, Any]:
         """The synapse alone: the currents `[K, B, …]` of one chunk, and what the eligibility carries to the next.
 
         Args:
-            x: `[K, B, …]`, or a constant input held for K steps.
+            x: `[K, B, …]`, with its noise apart or without, or a constant input held for K steps.
             carry: from the chunk before.
             route: the fillings of the slots.
             decay: λ of the neurons behind.
-            heard: what else there is of a noisy x; None: nothing.
         """
         weight, bias, products = self.effective_weight(), self._effective_bias(), self.precision.products(self.geometry)
         # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
@@ -335,41 +331,56 @@ class Layer(nn.Module):
             coefficients, carry = route.eligibility.held(x.steps, decay, carry)
             current = self.thinned(synapse(drive, weight, geometry=products, feedback=feedback))
             return hold(current, bias, coefficients, self.geometry), carry
-        steps, batch = x.shape[:2]
-        drive = self.prepare(_cut(x, route).flatten(0, 1))
+        current, carry = self._driven(x, weight, bias, products, carry, route, decay)
+        return current.unflatten(0, (len(x), -1)), carry
+
+    def _driven(
+        self,
+        x: Tensor | Noisy,
+        weight: Tensor,
+        bias: Tensor | None,
+        products: AbstractGeometry,
+        carry: Any,
+        route: Route,
+        decay: float,
+    ) -> tuple[Tensor, Any]:
+        """The currents `[K·B, …]` of a drive that changes from step to step, and what the eligibility carries on."""
+        if isinstance(x, Noisy):
+            pairs = self._pairs(x, weight, products)
+            # With products by pairs the spikes stand for themselves and their noise.
+            signal = x.written() if pairs is None else x.spikes
+            heard = signal if x.traced else x.spikes
+            learnt = pairs if x.traced else None
+        else:
+            signal, heard, pairs, learnt = x, x, None, None
+        drive = self.prepare(_cut(signal, route).flatten(0, 1))
         feedback = route.feedback(self, weight) if drive.requires_grad else None
-        clean, paired = heard or Heard()
-        remembered = drive.detach() if clean is None else self.prepare(clean.detach().flatten(0, 1))
-        settled = None
-        if paired is not None and not self.pools:
-            spikes, others = self.prepare(paired.detach().flatten(0, 1)), products
-            if clean is not None:
-                others = products.settled(remembered, weight.shape)
-            settled = by_pairs(products, drive.detach(), spikes, batch, weight.shape, others)
-        settled = settled or products.settled(remembered, weight.shape)
-        sequence = remembered.unflatten(0, (steps, batch))
-        pre, outer, carry = _paired(sequence, decay, carry, route.eligibility, settled, weight.shape)
-        if pre is None and clean is not None:
-            pre = remembered
-        current = self.thinned(synapse(drive, weight, bias, geometry=settled, feedback=feedback, pre=pre, outer=outer))
-        return current.unflatten(0, (steps, batch)), carry
+        remembered = drive.detach() if heard is signal else self.prepare(heard.detach().flatten(0, 1))
+        written = remembered if learnt is None else None
+        learnt = learnt or products.settled(remembered, weight.shape)
+        pre, outer = remembered, None
+        if learnt.skips_zeros(remembered, weight.shape):
+            outer = route.eligibility.on_errors(len(x), decay, carry, learnt)
+        if outer is None or not route.ends:
+            if written is None:
+                assert isinstance(x, Noisy), "pairs are of noise"
+                written = self.prepare(x.written().detach().flatten(0, 1))
+            sequence = written.unflatten(0, (len(x), -1))
+            if outer is None:
+                traces, carry = route.eligibility.trace(sequence, decay, carry)
+                pre = pre if traces is None else traces.flatten(0, 1)
+            else:
+                carry = route.eligibility.carried(sequence, decay, carry)
+        outer = outer or learnt.outer
+        current = synapse(drive, weight, bias, geometry=pairs or learnt, feedback=feedback, pre=pre, outer=outer)
+        return self.thinned(current), carry
 
-
-def _paired(
-    drive: Tensor,
-    decay: float,
-    carry: Any,
-    eligibility: AbstractEligibility,
-    geometry: AbstractGeometry,
-    weight_shape: torch.Size,
-) -> tuple[Tensor | None, Outer | None, Any]:
-    """For a drive `[K, B, …]`: what δ is paired with (None: the drive), how (None: by the product), and the carry."""
-    if geometry.skips_zeros(drive.flatten(0, 1), weight_shape):
-        swapped = eligibility.on_errors(drive, decay, carry, geometry)
-        if swapped is not None:
-            return None, *swapped
-    pre, carry = eligibility.trace(drive, decay, carry)
-    return None if pre is None else pre.flatten(0, 1), None, carry
+    def _pairs(self, x: Noisy, weight: Tensor, products: AbstractGeometry) -> AbstractGeometry | None:
+        """Products of spikes whose noise comes in pairs of opposite steps, where there are such and they pay."""
+        if self.pools or not x.drawn.paired:
+            return None
+        spikes, batch = self.prepare(x.spikes.detach().flatten(0, 1)), x.spikes.shape[1]
+        return by_pairs(products, spikes, x.drawn.draws, x.amplitude, batch, weight.shape)
 
 
 def _nothing(out: Tensor) -> Counts:

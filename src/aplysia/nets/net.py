@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from aplysia.errors import DataError, RecipeError
 from aplysia.nets.layer import Counts, Layer, LayerState
-from aplysia.nets.noise import Drawn, NoiseSource
+from aplysia.nets.noise import Drawn, NoiseSource, Noisy
 from aplysia.nets.route import Route
-from aplysia.nets.shortcut import Heard, Sent, check_shortcuts
+from aplysia.nets.shortcut import Sent, check_shortcuts
 from aplysia.rng import generator
 from aplysia.types import Held
 
@@ -65,16 +65,18 @@ def noise_amplitude(layer: Layer, source: NoiseSource) -> float:
 
 def _disturbed(
     layer: Layer,
-    x: Input,
+    x: Input | Noisy,
     state: LayerState | None,
     route: Route,
     source: NoiseSource,
-    heard: Heard,
     beside: Sent | None,
-) -> tuple[Tensor, LayerState, Counts, Tensor, Drawn]:
+) -> tuple[Tensor, LayerState, Counts, Tensor | Noisy, Drawn]:
     """One hidden layer under noise: its output, state and counts, what it sends on, and z."""
-    site, steps = source.noise.site, steps_of(x)
-    batch = len(x.value) if isinstance(x, Held) else x.shape[1]
+    site = source.noise.site
+    if isinstance(x, Held):
+        steps, batch = x.steps, len(x.value)
+    else:
+        steps, batch = len(x), (x.spikes if isinstance(x, Noisy) else x).shape[1]
     like, amplitude = (
         layer.weight.detach().new_empty(()).expand(batch, *layer.output_shape),
         noise_amplitude(layer, source),
@@ -86,8 +88,8 @@ def _disturbed(
         if site.remembers and route.start > 0:
             before = source.draw(layer.name, route.start - 1, 1, like)[0] * amplitude
         disturbance = site.into_currents(z.all() * amplitude, before, layer.neuron.decay)  # type: ignore[attr-defined]
-    out, after, counts = layer(x, state, route, heard=heard, disturbance=disturbance, beside=beside)
-    return out, after, counts, z.onto(out, amplitude) if site.at_output else out, z
+    out, after, counts = layer(x, state, route, disturbance=disturbance, beside=beside)
+    return out, after, counts, Noisy(out, z, amplitude, source.noise.traced) if site.at_output else out, z
 
 
 def _synapses(layers: list[Layer]) -> list[Layer]:
@@ -196,23 +198,23 @@ class Net(nn.Module):
         counts: list[Counts] = []
         drawn: list[Drawn] = []
         sent: dict[str, Sent] = {}
-        signal, heard, source = x, Heard(), None if route is None else route.noise
+        signal: Input | Noisy = x
+        source = None if route is None else route.noise
         sources = {layer.shortcut.source for layer in self.all if layer.shortcut is not None}
         given = None if states is None else iter(states)
         for layer in self.all:
             state = None if given is None else next(given)
             beside = None if layer.shortcut is None else sent[layer.shortcut.source]
             if source is None or layer is self.readout:
-                out, state, count = layer(signal, state, route, heard=heard, beside=beside)
-                signal, heard = out, Heard()
+                out, state, count = layer(signal, state, route, beside=beside)
+                signal = out
             else:
                 assert route is not None
-                out, state, count, signal, z = _disturbed(layer, signal, state, route, source, heard, beside)
-                spikes = out if source.noise.site.at_output and z.paired else None
-                heard = Heard(None if source.noise.traced else out, spikes)
+                out, state, count, signal, z = _disturbed(layer, signal, state, route, source, beside)
                 drawn.append(z)
             if layer.name in sources:
-                sent[layer.name] = Sent(signal, heard, state.currents)
+                assert not isinstance(signal, Held), "no layer sends a held input"
+                sent[layer.name] = Sent(signal, state.currents)
             outs.append(out)
             after.append(state)
             counts.append(count)

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aplysia.errors import RecipeError
-from aplysia.ops.normal import add_pairs, fill_normal
+from aplysia.ops.normal import fill_normal
+from aplysia.ops.pairs import add_pairs
 from aplysia.rng import generator
 
 
@@ -323,6 +324,30 @@ class Drawn:
         for steps, draws, sign in self.runs():
             made[draws].add_(x[steps], alpha=sign)
         return made
+
+
+@dataclass(frozen=True, eq=False)
+class Noisy:
+    """What a layer sends under noise, s + amplitude·z, before anyone has written it out: some products do better without.
+
+    Attributes:
+        spikes: s, `[K, B, …]`.
+        drawn: z.
+        amplitude: factor on z.
+        traced: whether traces hear the noise, too.
+    """
+
+    spikes: Tensor
+    drawn: Drawn
+    amplitude: float
+    traced: bool = True
+
+    def __len__(self) -> int:
+        return len(self.spikes)
+
+    def written(self) -> Tensor:
+        """The sum itself; a gradient goes through to the spikes."""
+        return self.drawn.onto(self.spikes, self.amplitude)
 
 
 @dataclass(frozen=True)

@@ -38,18 +38,20 @@ class AbstractEligibility(ABC):
     def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
         """The same for a constant drive x: the K coefficients c[t] of `pre[t] = c[t]·x`, and the carry."""
 
-    def on_errors(
-        self, drive: Tensor, decay: float, carry: Carry, geometry: AbstractGeometry
-    ) -> tuple[Outer, Carry] | None:
-        """The same pairing with the memory on the errors' side: what pairs the δ of a chunk with the drive itself, and the
-        carry, which is that of `trace`. None: there is no such form, or none that is worth it.
+    def on_errors(self, steps: int, decay: float, carry: Carry, geometry: AbstractGeometry) -> Outer | None:
+        """The same pairing with the memory on the errors' side: what pairs the δ of a chunk with the drive itself. None: there
+        is no such form, or none that is worth it.
 
         Args:
-            drive: `[K, B, …]`.
+            steps: K.
             decay, carry: as for `trace`.
             geometry: whose products are taken.
         """
         return None
+
+    def carried(self, drive: Tensor, decay: float, carry: Carry) -> Carry:
+        """The carry that `trace` would give, without the rest; asked for after `on_errors`, where the sequence goes on."""
+        return self.trace(drive, decay, carry)[1]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Route:
         generator: source of the dropout masks; None: no dropout.
         noise: what the hidden layers are disturbed by; None: nothing.
         start: number of the chunk's first step within its sequence, which noise is a function of.
+        ends: whether the sequence ends with this chunk, so that nothing has to be carried on.
         slopes: whether layers hand out ∂(output)/∂(current), step by step.
         streams: what nets of stochastic streams draw from and count into; None: the limit of endless streams.
     """
@@ -95,5 +98,6 @@ class Route:
     generator: torch.Generator | None = None
     noise: NoiseSource | None = None
     start: int = 0
+    ends: bool = False
     slopes: bool = False
     streams: Streams | None = None

@@ -24,22 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from aplysia.errors import RecipeError
+from aplysia.nets.noise import Noisy
 from aplysia.nets.route import Route
 
 if TYPE_CHECKING:
     from aplysia.nets.layer import Layer
-
-
-class Heard(NamedTuple):
-    """What there is of a noisy signal besides itself, `[K, B, …]`.
-
-    Attributes:
-        clean: what traces hear in place of it; None: the signal.
-        paired: the signal without its noise, where that comes in pairs of opposite steps; None: it does not, or there is none.
-    """
-
-    clean: Tensor | None = None
-    paired: Tensor | None = None
 
 
 class Sent(NamedTuple):
@@ -47,12 +36,10 @@ class Sent(NamedTuple):
 
     Attributes:
         signal: its output with its noise, `[K, B, …]`.
-        heard: what else there is of it.
         currents: x, in front of its neurons, where a shortcut carries them on.
     """
 
-    signal: Tensor
-    heard: Heard
+    signal: Tensor | Noisy
     currents: Tensor | None
 
 
@@ -88,7 +75,7 @@ class Shortcut(nn.Module):
     def bring(self, sent: Sent, carry: Any, route: Route, decay: float) -> tuple[Tensor, Any]:
         """The currents `[K, B, …]` that the source adds, and the carry of the projection's eligibility."""
         if self.projection is not None:
-            return self.projection.currents(sent.signal, carry, route, decay, sent.heard)
+            return self.projection.currents(sent.signal, carry, route, decay)
         assert sent.currents is not None, "the net has its sources keep them"
         return sent.currents.detach() if route.cut else sent.currents, None
 

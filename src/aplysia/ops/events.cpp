@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "native.h"
 
@@ -26,8 +27,9 @@ constexpr int NARROW = 4;
 // Bags that are summed before the table's next panel is begun.
 constexpr int64_t BLOCK = 64;
 
-// Columns and rows of a dense table's tile, and bags that go through tiles together: their lists stay in the second cache.
-constexpr int64_t COLUMNS = 32, ROWS = 200, BAGS = 512;
+// Columns and rows of a dense table's tile; bags of a thread that go through tiles together at most, and entries that those
+// should have, so that lists stay in the second cache; samples that the number of entries is guessed from.
+constexpr int64_t COLUMNS = 32, ROWS = 200, BAGS = 512, ENTRIES = 1 << 15, GUESSED = 8;
 constexpr int ABREAST = COLUMNS / LANES;
 
 namespace {
@@ -40,19 +42,36 @@ thread_local Bags bags;
 thread_local Scratch<float> tile;
 thread_local Scratch<int64_t> counts;
 
-// Bags of a dense product, tile by tile; `ends` says where the list of each one begins, and the last one ends.
+// Room for the bags of a dense product, tile by tile.
 struct Lists {
     Scratch<int32_t> rows, inputs;
     Scratch<float> factors, values;
     Scratch<int64_t> ends, found;
 };
 thread_local Lists lists;
+thread_local Scratch<float> panel;
+
+// What a thread lets the others know of its bags; `ends` says where the list of each one begins, and the last one ends.
+struct Part {
+    const int32_t* rows;
+    const float* factors;
+    const int64_t* ends;
+    int64_t first, count, most;
+};
 
 inline int64_t thread_number() {
 #if defined(_OPENMP)
     return omp_get_thread_num();
 #else
     return 0;
+#endif
+}
+
+inline int64_t thread_count() {
+#if defined(_OPENMP)
+    return omp_get_num_threads();
+#else
+    return 1;
 #endif
 }
 
@@ -125,6 +144,17 @@ inline void add_tiles(
         add_tile<FIRST>(rows + ends[b], factors + ends[b], ends[b + 1] - ends[b], table, start, out + b * stride);
 }
 
+// How many of these samples go through tiles together.
+inline int64_t bags_at_once(const float* drive, int64_t samples, int64_t inputs) {
+    const int64_t looked_at = std::min(samples, GUESSED);
+    int64_t found = 0;
+    for (int64_t i = 0; i < looked_at; ++i) {
+        const float* x = drive + samples * i / looked_at * inputs;
+        for (int64_t j = 0; j < inputs; ++j) found += x[j] != 0.0f;
+    }
+    return std::max<int64_t>(64, std::min(BAGS, ENTRIES * std::max<int64_t>(1, looked_at) / std::max<int64_t>(1, found)));
+}
+
 // Sums of `count ≤ BLOCK` bags over all columns of the table, added to `out`.
 struct Block {
     const int32_t* rows[BLOCK];
@@ -151,6 +181,13 @@ struct Block {
     }
 };
 
+// A panel of the transposed weight, `[inputs, columns]`; columns beyond the last unit are 0.
+inline void turn(const float* weight, int64_t p, int64_t inputs, int64_t units, float* to) {
+    const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
+    if (width < COLUMNS) std::memset(to, 0, inputs * COLUMNS * sizeof(float));
+    transpose(weight + from * inputs, inputs, width, inputs, to, COLUMNS);
+}
+
 }  // namespace
 
 extern "C" {
@@ -164,47 +201,64 @@ void event_forward(
     float* out, int threads
 ) {
     const int64_t panels = (units + COLUMNS - 1) / COLUMNS, blocks = (inputs + ROWS - 1) / ROWS;
-    const int64_t share = (samples + threads - 1) / threads;
+    std::vector<Part> parts(threads);
 #pragma omp parallel num_threads(threads)
     {
+        // A thread makes lists of its own samples. Where these are many, they meet all panels there; where they are few beside the
+        // table, panels belong to threads in place of samples, and stay with them.
+        const int64_t me = thread_number(), team = thread_count();
+        const bool shared = samples * 8 > inputs;
+        const int64_t first_panel = shared ? 0 : panels * me / team, last_panel = shared ? panels : panels * (me + 1) / team;
+        const int64_t first_part = shared ? me : 0, last_part = shared ? me + 1 : team;
+        if (shared) {
 #pragma omp for schedule(static)
-        for (int64_t p = 0; p < panels; ++p) {
-            const int64_t width = std::min(COLUMNS, units - p * COLUMNS);
-            float* turned = table + p * inputs * COLUMNS;
-            if (width < COLUMNS) std::memset(turned, 0, inputs * COLUMNS * sizeof(float));
-            transpose(weight + p * COLUMNS * inputs, inputs, width, inputs, turned, COLUMNS);
+            for (int64_t p = 0; p < panels; ++p) turn(weight, p, inputs, units, table + p * inputs * COLUMNS);
         }
-#pragma omp for schedule(static)
-        for (int64_t part = 0; part < threads; ++part) {
-            const int64_t end = std::min(samples, (part + 1) * share);
-            for (int64_t first = part * share; first < end; first += BAGS) {
-                const int64_t count = std::min(BAGS, end - first);
-                int32_t* rows = lists.rows.of(count * inputs + LANES);
-                float* factors = lists.factors.of(count * inputs + LANES);
-                int64_t* ends = lists.ends.of(blocks * count + 1);
-                int64_t used = 0;
-                for (int64_t k = 0; k < blocks; ++k)
-                    for (int64_t b = 0; b < count; ++b) {
-                        const float* x = drive + (first + b) * inputs + k * ROWS;
-                        ends[k * count + b] = used;
-                        used += gather(x, std::min(ROWS, inputs - k * ROWS), COLUMNS, rows + used, factors + used);
-                    }
-                ends[blocks * count] = used;
-                for (int64_t p = 0; p < panels; ++p) {
-                    const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
-                    float start[COLUMNS] = {};
-                    if (bias) std::memcpy(start, bias + from, width * sizeof(float));
-                    const bool narrow = width < COLUMNS;
-                    float* sums = narrow ? tile.of(BAGS * COLUMNS) : out + first * units + from;
+        const int64_t begin = samples * me / team, end = samples * (me + 1) / team;
+        Part& mine = parts[me];
+        mine.most = bags_at_once(drive + begin * inputs, end - begin, inputs);
+#pragma omp barrier
+        int64_t rounds = 1;
+        for (int64_t t = 0; t < team; ++t)
+            rounds = std::max(rounds, (samples * (t + 1) / team - samples * t / team + parts[t].most - 1) / parts[t].most);
+        for (int64_t round = 0; round < rounds; ++round) {
+            mine.first = std::min(end, begin + round * mine.most);
+            mine.count = std::min(mine.most, end - mine.first);
+            int32_t* rows = lists.rows.of(mine.count * inputs + LANES);
+            float* factors = lists.factors.of(mine.count * inputs + LANES);
+            int64_t* ends = lists.ends.of(blocks * mine.count + 1);
+            int64_t used = 0;
+            for (int64_t k = 0; k < blocks; ++k)
+                for (int64_t b = 0; b < mine.count; ++b) {
+                    const float* x = drive + (mine.first + b) * inputs + k * ROWS;
+                    ends[k * mine.count + b] = used;
+                    used += gather(x, std::min(ROWS, inputs - k * ROWS), COLUMNS, rows + used, factors + used);
+                }
+            ends[blocks * mine.count] = used;
+            mine.rows = rows, mine.factors = factors, mine.ends = ends;
+#pragma omp barrier
+            for (int64_t p = first_panel; p < last_panel; ++p) {
+                const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
+                const bool narrow = width < COLUMNS;
+                // A panel that serves once need not be kept.
+                float* here = shared || rounds > 1 ? table + p * inputs * COLUMNS : panel.of(inputs * COLUMNS);
+                if (!shared && round == 0) turn(weight, p, inputs, units, here);
+                float start[COLUMNS] = {};
+                if (bias) std::memcpy(start, bias + from, width * sizeof(float));
+                for (int64_t t = first_part; t < last_part; ++t) {
+                    const Part& part = parts[t];
+                    float* sums = narrow ? tile.of(BAGS * COLUMNS) : out + part.first * units + from;
                     const int64_t stride = narrow ? COLUMNS : units;
-                    const float* here = table + p * inputs * COLUMNS;
-                    add_tiles<true>(ends, count, rows, factors, here, start, sums, stride);
-                    for (int64_t k = 1; k < blocks; ++k)
-                        add_tiles<false>(ends + k * count, count, rows, factors, here + k * ROWS * COLUMNS, start, sums, stride);
-                    for (int64_t b = 0; narrow && b < count; ++b)
-                        std::memcpy(out + (first + b) * units + from, sums + b * COLUMNS, width * sizeof(float));
+                    add_tiles<true>(part.ends, part.count, part.rows, part.factors, here, start, sums, stride);
+                    for (int64_t k = 1; k < blocks; ++k) {
+                        const float* rest = here + k * ROWS * COLUMNS;
+                        add_tiles<false>(part.ends + k * part.count, part.count, part.rows, part.factors, rest, start, sums, stride);
+                    }
+                    for (int64_t b = 0; narrow && b < part.count; ++b)
+                        std::memcpy(out + (part.first + b) * units + from, sums + b * COLUMNS, width * sizeof(float));
                 }
             }
+#pragma omp barrier
         }
     }
 }

@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from aplysia.ops.wide import wide_product
+from aplysia.ops.wide import FEW, narrow_product, wide_product
 
-# Weights from which on a product takes longer than calls to operations do; units that are few beside all others.
-_LARGE, _FEW = 1 << 16, 16
+# Weights from which on a product takes longer than calls to operations do.
+_LARGE = 1 << 16
 
 
 class _Features(torch.autograd.Function):
@@ -96,16 +96,22 @@ class Dense(AbstractGeometry):
     """All to all: drive `[B, M]`, weight `[N, M]`, value `[B, N]`."""
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if len(weight) <= FEW and not torch.is_grad_enabled():
+            narrow = narrow_product(drive, weight, bias)
+            if narrow is not None:
+                return narrow
         if bias is None or drive.device.type != "cpu" or weight.numel() < _LARGE:
             return F.linear(drive, weight, bias)
         # Added after, in the cache: libraries take longer for a product that is added to something.
         return F.linear(drive, weight).add_(bias)
 
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
+        if len(feedback) <= FEW and not torch.is_grad_enabled():
+            return wide_product(delta, feedback)
         return delta @ feedback
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
-        if weight_shape[0] <= _FEW and not torch.is_grad_enabled():
+        if weight_shape[0] <= FEW and not torch.is_grad_enabled():
             return wide_product(delta.t(), pre)
         return delta.t() @ pre
 

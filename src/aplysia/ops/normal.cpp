@@ -132,23 +132,3 @@ extern "C" void fill_normal(int64_t key, int64_t count, float* out, int threads)
         std::memcpy(out + g * GROUP, made, size * sizeof(float));
     }
 }
-
-// Steps in pairs: out[2k] = signal[2k] + α·z[k], out[2k + 1] = signal[2k + 1] − α·z[k], of `size` numbers each.
-extern "C" void add_pairs(
-    const float* signal, const float* z, const float* alpha, int64_t pairs, int64_t size, float* out, int threads
-) {
-    constexpr int64_t PART = 4096;
-    const float amplitude = *alpha;
-    const int64_t parts = (size + PART - 1) / PART;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t p = 0; p < pairs * parts; ++p) {
-        const int64_t pair = p / parts, from = p % parts * PART, to = std::min(from + PART, size);
-        const float *noise = z + pair * size, *first = signal + 2 * pair * size, *second = first + size;
-        float *one = out + 2 * pair * size, *other = one + size;
-#pragma omp simd
-        for (int64_t i = from; i < to; ++i) {
-            one[i] = std::fma(amplitude, noise[i], first[i]);
-            other[i] = std::fma(-amplitude, noise[i], second[i]);
-        }
-    }
-}

@@ -40,19 +40,6 @@ def fill_normal(out: Tensor, source: torch.Generator) -> None:
         torch.ops.aplysia.normal_(out, generator=source)
 
 
-@torch.no_grad()
-def add_pairs(signal: Tensor, z: Tensor, alpha: float) -> Tensor | None:
-    """signal `[2D, …]` plus α·z in even steps and minus it in odd ones, for z `[D, …]`, in one pass; None: no kernel can."""
-    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in (signal, z))
-    kernels = library() if ready and signal.numel() >= _LEAST else None
-    if kernels is None:
-        return None
-    out = torch.empty_like(signal)
-    amplitude = torch.tensor(alpha, dtype=torch.float32, device="cpu")
-    call(kernels.add_pairs, [signal, z, amplitude], [len(z), z[0].numel()], out)
-    return out
-
-
 def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:
     key = int(torch.empty((), dtype=torch.int64, device="cpu").random_(generator=generator))
     kernels = library()

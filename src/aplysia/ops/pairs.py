@@ -12,12 +12,14 @@ alone, half as tall as a. All is exact but for the order of sums.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, AbstractOfOne
+from aplysia.ops.native import call, library
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Pairs(AbstractOfOne):
 
     Attributes:
         plain: the products of other drives.
-        drive: that one, `[K·B, …]`.
+        drive: its spikes, `[K·B, …]`, which stand for it: spikes and noise are never written out together.
         batch: B.
         even: p, `[K/2·B, …]`.
         odd: q, likewise.
@@ -44,19 +46,15 @@ class Pairs(AbstractOfOne):
         if not self.is_it(drive):
             return self.plain.forward(drive, weight, bias)
         even, odd = self.of_even.forward(self.even, weight, bias), self.of_odd.forward(self.odd, weight)
-        out = even.new_empty(2 * len(even), *even.shape[1:])
-        first, second = _steps(out, self.batch)
-        even, odd = (half.unflatten(0, (-1, self.batch)) for half in (even, odd))
-        torch.add(even, odd, out=first)
-        torch.sub(even, odd, out=second)
-        return out
+        return _joined(even, odd, self.batch)
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         if not self.is_it(pre):
             return self.plain.outer(delta, pre, weight_shape)
-        first, second = _steps(delta, self.batch)
-        update = self.of_even.outer((first + second).flatten(0, 1), self.even, weight_shape)
-        return update.add_(self.of_odd.outer((first - second).flatten(0, 1), self.odd, weight_shape))
+        added, taken = _sums(delta, self.batch)
+        update = self.of_even.outer(added, self.even, weight_shape)
+        del added
+        return update.add_(self.of_odd.outer(taken, self.odd, weight_shape))
 
 
 def _steps(x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -67,28 +65,88 @@ def _steps(x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
 
 def by_pairs(
     products: AbstractGeometry,
-    drive: Tensor,
     spikes: Tensor,
+    draws: Tensor,
+    amplitude: float,
     batch: int,
     weight_shape: torch.Size,
-    others: AbstractGeometry,
 ) -> AbstractGeometry | None:
-    """Products for a drive `[K·B, …]` by pairs of its steps; None: that does not pay.
+    """Products for spikes `[K·B, …]` under noise by pairs of their steps, which those spikes themselves ask for; None: that
+    does not pay.
 
     Args:
         products: of any drive.
-        drive: spikes and noise, which has opposite signs in steps 2k and 2k + 1.
         spikes: the drive without its noise.
+        draws: `[K/2, B, …]`; the noise is amplitude times these in steps 2k, and less them in steps 2k + 1.
+        amplitude: factor on the draws.
         batch: B.
-        weight_shape: of what it meets.
-        others: the products of other drives.
+        weight_shape: of what they meet.
     """
     if not products.skips_zeros(spikes, weight_shape):
         return None
-    even = torch.lerp(*_steps(spikes, batch), 0.5)
-    flat = even.flatten(0, 1)
-    of_even = products.settled(flat, weight_shape)
-    if not of_even.skips_zeros(flat, weight_shape):
+    even, odd = halves(spikes, draws, amplitude)
+    of_even = products.settled(even, weight_shape)
+    if not of_even.skips_zeros(even, weight_shape):
         return None
-    odd = (_steps(drive, batch)[0] - even).flatten(0, 1)
-    return Pairs(others, drive, batch, flat, odd, of_even, products.settled(odd, weight_shape))
+    return Pairs(products, spikes, batch, even, odd, of_even, products.settled(odd, weight_shape))
+
+
+@torch.no_grad()
+def halves(spikes: Tensor, draws: Tensor, amplitude: float) -> tuple[Tensor, Tensor]:
+    """p and q, `[K/2·B, …]`, of spikes `[K·B, …]` and the draws of their noise, `[K/2, B, …]`."""
+    pairs, batch = draws.shape[:2]
+    if (kernels := _kernels(spikes, draws)) is not None:
+        even, odd = (spikes.new_empty(pairs * batch, *spikes.shape[1:]) for _ in range(2))
+        call(kernels.pair_halves, [spikes, draws, _number(amplitude), odd], [pairs, draws[0].numel()], even)
+        return even, odd
+    first, second = _steps(spikes, batch)
+    even = torch.lerp(first, second, 0.5)
+    odd = torch.add(first - even, draws.reshape(even.shape), alpha=amplitude)
+    return even.flatten(0, 1), odd.flatten(0, 1)
+
+
+def _sums(x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """The sum and the difference of the steps of each pair, `[K/2·B, …]`, of x `[K·B, …]`."""
+    if (kernels := _kernels(x)) is not None:
+        added, taken = (x.new_empty(len(x) // 2, *x.shape[1:]) for _ in range(2))
+        call(kernels.pair_sums, [x, taken], [len(x) // (2 * batch), batch * x[0].numel()], added)
+        return added, taken
+    first, second = _steps(x, batch)
+    return (first + second).flatten(0, 1), (first - second).flatten(0, 1)
+
+
+def _joined(even: Tensor, odd: Tensor, batch: int) -> Tensor:
+    """Their sum in steps 2k, their difference in steps 2k + 1, `[K·B, …]`, of both `[K/2·B, …]`."""
+    out = even.new_empty(2 * len(even), *even.shape[1:])
+    if (kernels := _kernels(even, odd, out)) is not None:
+        call(kernels.pair_joined, [even, odd], [len(even) // batch, batch * even[0].numel()], out)
+        return out
+    first, second = _steps(out, batch)
+    even, odd = (half.unflatten(0, (-1, batch)) for half in (even, odd))
+    torch.add(even, odd, out=first)
+    torch.sub(even, odd, out=second)
+    return out
+
+
+@torch.no_grad()
+def add_pairs(signal: Tensor, z: Tensor, alpha: float) -> Tensor | None:
+    """signal `[2D, …]` plus α·z in even steps and minus it in odd ones, for z `[D, …]`, in one pass; None: no kernel can."""
+    if (kernels := _kernels(signal, z)) is None:
+        return None
+    out = torch.empty_like(signal)
+    call(kernels.add_pairs, [signal, z, _number(alpha)], [len(z), z[0].numel()], out)
+    return out
+
+
+# Numbers from which on a call pays.
+_LEAST = 1 << 14
+
+
+def _kernels(*tensors: Tensor) -> ctypes.CDLL | None:
+    """The kernels, where they can take these."""
+    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
+    return library() if ready and tensors[0].numel() >= _LEAST else None
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float32, device="cpu")

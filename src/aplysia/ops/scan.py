@@ -305,26 +305,27 @@ def leaky_sum(currents: Tensor, v: Tensor, leak: float, *, through_time: bool) -
 
 
 @torch.no_grad()
-def decaying_trace(
-    drive: Tensor, trace: Tensor | None, decay: float, *, backwards: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Eligibility trace a[t] = λ·a[t−1] + x[t] of a drive `[K, B, …]`; returns the chunk's traces and the last one.
-
-    Backwards it is a[t] = λ·a[t+1] + x[t], and the last one is the first in time.
-    """
+def decaying_trace(drive: Tensor, trace: Tensor | None, decay: float) -> tuple[Tensor, Tensor]:
+    """Eligibility trace a[t] = λ·a[t−1] + x[t] of a drive `[K, B, …]`; returns the chunk's traces and the last one."""
     traces = torch.empty_like(drive)
-    if _traced(drive, trace, decay, traces, backwards=backwards):
-        return traces, traces[0 if backwards else -1].clone()
-    previous = trace
-    for t in reversed(range(len(drive))) if backwards else range(len(drive)):
-        if previous is None:
-            traces[t].copy_(drive[t])
-        else:
-            torch.add(drive[t], previous, alpha=decay, out=traces[t])
-        previous = traces[t]
-    assert previous is not None
+    if not _traced(drive, trace, decay, traces):
+        previous = trace
+        for now, made in zip(drive, traces, strict=True):
+            made.copy_(now) if previous is None else torch.add(now, previous, alpha=decay, out=made)
+            previous = made
     # A view would keep the whole chunk.
-    return traces, previous.clone()
+    return traces, traces[-1].clone()
+
+
+@torch.no_grad()
+def backward_trace(errors: Tensor, decay: float) -> Tensor:
+    """d[t] = λ·d[t+1] + δ[t] of a chunk of errors `[K, B, …]`, with nothing behind it."""
+    traces = torch.empty_like(errors)
+    if not _traced(errors, None, decay, traces, backwards=True):
+        traces[-1].copy_(errors[-1])
+        for t in reversed(range(len(errors) - 1)):
+            torch.add(errors[t], traces[t + 1], alpha=decay, out=traces[t])
+    return traces
 
 
 @torch.no_grad()

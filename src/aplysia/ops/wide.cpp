@@ -57,28 +57,83 @@ Product of_rows(int64_t rows, std::integer_sequence<int, NUMBERS...>) {
     return made[rows - 1];
 }
 
+// Units of a narrow product whose sums are in registers at once, of two rows each.
+constexpr int ABREAST = LANES == 16 ? 10 : 5;
+
+inline float added(vector sums) {
+    float sum = 0.0f;
+    for (int l = 0; l < LANES; ++l) sum += sums[l];
+    return sum;
+}
+
+// Sums of two rows with the units from n on; those beyond the last one are its own once more.
+inline void dots(
+    const float* one, const float* two, const float* b, const float* bias, int64_t depth, int64_t n, int64_t units, float* out_one,
+    float* out_two
+) {
+    vector first[ABREAST] = {}, second[ABREAST] = {};
+    const float* weights[ABREAST];
+    for (int u = 0; u < ABREAST; ++u) weights[u] = b + std::min(n + u, units - 1) * depth;
+    int64_t k = 0;
+    for (; k + LANES <= depth; k += LANES) {
+        const vector x = *reinterpret_cast<const vector*>(one + k), y = *reinterpret_cast<const vector*>(two + k);
+        for (int u = 0; u < ABREAST; ++u) {
+            const vector w = *reinterpret_cast<const vector*>(weights[u] + k);
+            first[u] += x * w;
+            second[u] += y * w;
+        }
+    }
+    for (int u = 0; u < ABREAST && n + u < units; ++u) {
+        float x = added(first[u]), y = added(second[u]);
+        for (int64_t rest = k; rest < depth; ++rest) {
+            x += one[rest] * weights[u][rest];
+            y += two[rest] * weights[u][rest];
+        }
+        const float offset = bias ? bias[n + u] : 0.0f;
+        out_one[n + u] = x + offset;
+        out_two[n + u] = y + offset;
+    }
+}
+
 }  // namespace
 
 // out[r, c] = Σ_k a[r, k]·b[k, c]
 extern "C" void wide_product(
     const float* a, const float* b, int64_t rows, int64_t depth, int64_t columns, float* out, int threads
 ) {
+    const int64_t tiles = (rows + MOST - 1) / MOST, wholes = columns / (2 * LANES);
+    // Threads that write side by side into one row fetch each other's lines ahead, so rows are shared out where there are many.
+    const bool tall = tiles >= 4 * threads;
+    const int64_t stripes = tall ? threads : 1, sides = tall ? 1 : threads;
     const int64_t most = std::min(PANEL, std::max(NARROWEST, HELD / std::min(depth, PART)));
     // As many panels for one thread as for another, and each but the last of whole vectors.
-    const int64_t panels = (columns + most * threads - 1) / (most * threads) * threads, wholes = columns / (2 * LANES);
-    const int64_t tiles = (rows + MOST - 1) / MOST;
+    const int64_t panels = (columns + most * sides - 1) / (most * sides) * sides;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t p = 0; p < panels; ++p) {
+    for (int64_t unit = 0; unit < stripes * panels; ++unit) {
+        const int64_t stripe = unit / panels, p = unit % panels;
         const int64_t from = wholes * p / panels * 2 * LANES;
         const int64_t width = (p + 1 < panels ? wholes * (p + 1) / panels * 2 * LANES : columns) - from;
         if (width == 0) continue;
         for (int64_t part = 0; part < depth; part += PART)
-            for (int64_t t = 0; t < tiles; ++t) {
+            for (int64_t t = tiles * stripe / stripes; t < tiles * (stripe + 1) / stripes; ++t) {
                 const int64_t top = rows * t / tiles, size = rows * (t + 1) / tiles - top;
                 of_rows(size, std::make_integer_sequence<int, MOST>())(
                     a + top * depth + part, b + part * columns + from, std::min(PART, depth - part), depth, columns, width, part == 0,
                     out + top * columns + from
                 );
             }
+    }
+}
+
+// out[r, n] = Σ_k a[r, k]·b[n, k], plus bias[n] where there is one: every sum in lanes that are added up at its end.
+extern "C" void narrow_product(
+    const float* a, const float* b, const float* bias, int64_t rows, int64_t depth, int64_t units, float* out, int threads
+) {
+    const int64_t pairs = (rows + 1) / 2;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+        const int64_t r = 2 * pair, other = std::min(r + 1, rows - 1);
+        for (int64_t n = 0; n < units; n += ABREAST)
+            dots(a + r * depth, a + other * depth, b, bias, depth, n, units, out + r * units, out + other * units);
     }
 }

@@ -18,6 +18,8 @@ from aplysia.ops.native import call, library
 _COLUMNS, _LEAST = 4096, 1 << 15
 # The longest short side, and multiplications from which on a call of the kernel pays.
 _SHORT, _WORK = 128, 1 << 16
+# Units that are few beside all others.
+FEW = 16
 
 
 @torch.no_grad()
@@ -36,6 +38,25 @@ def wide_product(a: Tensor, b: Tensor) -> Tensor:
     out = a.new_empty(rows, columns)
     for block, part in zip(b.split(_COLUMNS, 1), out.split(_COLUMNS, 1), strict=True):
         torch.mm(a, block, out=part)
+    return out
+
+
+@torch.no_grad()
+def narrow_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    """a·bᵀ `[R, n]`, plus a bias `[n]`, of a `[R, m]` and b `[n, m]` with n of `FEW` at most, without a graph; None: no kernel
+    can."""
+    tensors = [t for t in (a, b, bias) if t is not None]
+    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
+    if (
+        not ready
+        or a.ndim != 2
+        or not 0 < len(b) <= FEW
+        or len(b) * a.numel() < _WORK
+        or (kernels := library()) is None
+    ):
+        return None
+    out = a.new_empty(len(a), len(b))
+    call(kernels.narrow_product, [a, b, bias], [len(a), a.shape[1], len(b)], out)
     return out
 
 

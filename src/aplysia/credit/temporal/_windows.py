@@ -86,9 +86,9 @@ def _learn_window(
     at = start
     for piece in chunks(part, chunk):
         given = None if states is None else _handed_over(states)
-        runs.append(net(piece, given, replace(route, start=at)))
+        before, at = at, at + steps_of(piece)
+        runs.append(net(piece, given, replace(route, start=before, ends=at == steps)))
         states = list(runs[-1].states)
-        at += steps_of(piece)
     assert states is not None
     out = runs[0].outs[-1].detach() if len(runs) == 1 else torch.cat([run.outs[-1].detach() for run in runs])
     share, error = loss.error(out, target, steps)

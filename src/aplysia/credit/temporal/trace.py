@@ -18,7 +18,7 @@ from torch import Tensor
 from aplysia.credit.temporal.online import AbstractOnline
 from aplysia.nets.route import AbstractEligibility, Carry
 from aplysia.ops.geometry import AbstractGeometry
-from aplysia.ops.scan import decaying_trace, last_trace
+from aplysia.ops.scan import backward_trace, decaying_trace, last_trace
 from aplysia.ops.synapse import Outer
 from aplysia.types import Paper
 
@@ -35,24 +35,24 @@ class DecayingTrace(AbstractEligibility):
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
         return (None, None) if decay == 0.0 else decaying_trace(drive, carry, decay)
 
-    def on_errors(
-        self, drive: Tensor, decay: float, carry: Carry, geometry: AbstractGeometry
-    ) -> tuple[Outer, Carry] | None:
+    def on_errors(self, steps: int, decay: float, carry: Carry, geometry: AbstractGeometry) -> Outer | None:
         """With a[−1] from the chunk before, d[t] = δ[t] + λ·d[t+1], and d[K] = 0,
 
         Σ_t δ[t] ⊗ a[t] = Σ_t d[t] ⊗ x[t] + λ·d[0] ⊗ a[−1]
         """
-        steps = len(drive)
         # The second sum is over one step of what is full of past activity: of a few steps it is too large a part.
         if decay == 0.0 or (steps < _WORTH and carry is not None):
             return None
 
         def outer(delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
-            summed, last = decaying_trace(delta.unflatten(0, (steps, -1)), None, decay, backwards=True)
+            summed = backward_trace(delta.unflatten(0, (steps, -1)), decay)
             update = geometry.outer(summed.flatten(0, 1), pre, weight_shape)
-            return update if carry is None else update.add_(geometry.outer(decay * last, carry, weight_shape))
+            return update if carry is None else update.add_(geometry.outer(decay * summed[0], carry, weight_shape))
 
-        return outer, last_trace(drive, carry, decay)
+        return outer
+
+    def carried(self, drive: Tensor, decay: float, carry: Carry) -> Carry:
+        return last_trace(drive, carry, decay)
 
     def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
         coefficients, last = [], carry or 0.0
