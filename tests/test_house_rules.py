@@ -92,6 +92,7 @@ def test_an_implemented_method_is_not_overridden_except_where_the_base_says_so()
         "shortens",
         "on_errors",
         "carried",
+        "same_step",
     }
     # What they say of their costs.
     may |= {"learning", "errors", "transported", "charges"}

@@ -13,6 +13,7 @@ it fits convolutions are not known to us: all forms, starts and moments here are
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -41,6 +42,11 @@ _GATHERED = "gathered"
 
 # Makes an error of a layer, `[K, B, …]`, once; None: it has none.
 Late = Callable[[], "Tensor | None"]
+
+
+def _as_they_are(device: str) -> contextlib.AbstractContextManager[Any]:
+    """No autocast; entering that is not free, so only where there is any."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def _as_it_is(error: Tensor | None) -> Tensor | None:
@@ -403,7 +409,7 @@ class MomentumFeedback:
             steps: T.
             first: whether the sequence begins with this chunk.
         """
-        with torch.autocast(errors[0].device.type, enabled=False):
+        with _as_they_are(errors[0].device.type):
             kept, project = tensors[layers[0].name], tensors.get(_PROJECTION)
 
             def seen(x: Tensor) -> Tensor:
@@ -490,5 +496,5 @@ class MomentumFeedback:
 
     @torch.no_grad()
     def _later(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, correction: float) -> Tensor:
-        with torch.autocast(error.device.type, enabled=False):
+        with _as_they_are(error.device.type):
             return self._errors(tensors, layer, error, correction)

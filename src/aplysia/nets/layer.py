@@ -358,10 +358,10 @@ class Layer(nn.Module):
         remembered = drive.detach() if heard is signal else self.prepare(heard.detach().flatten(0, 1))
         written = remembered if learnt is None else None
         learnt = learnt or products.settled(remembered, weight.shape)
-        pre, outer = remembered, None
-        if learnt.skips_zeros(remembered, weight.shape):
+        pre, outer, traced = remembered, None, not route.eligibility.same_step(decay)
+        if traced and learnt.skips_zeros(remembered, weight.shape):
             outer = route.eligibility.on_errors(len(x), decay, carry, learnt)
-        if outer is None or not route.ends:
+        if traced and (outer is None or not route.ends):
             if written is None:
                 assert isinstance(x, Noisy), "pairs are of noise"
                 written = self.prepare(x.written().detach().flatten(0, 1))

@@ -320,6 +320,8 @@ class Drawn:
 
     def gathered(self, x: Tensor) -> Tensor:
         """What each draw meets of x `[K, …]`, `[D, …]`: Σ_t x[t]·z[t] = Σ_d gathered[d]·draws[d]."""
+        if self.paired:
+            return x[0::2] - x[1::2]
         made = x.new_zeros(len(self.draws), *x.shape[1:])
         for steps, draws, sign in self.runs():
             made[draws].add_(x[steps], alpha=sign)

@@ -38,6 +38,10 @@ class AbstractEligibility(ABC):
     def held(self, steps: int, decay: float, carry: Carry) -> tuple[list[float], Carry]:
         """The same for a constant drive x: the K coefficients c[t] of `pre[t] = c[t]·x`, and the carry."""
 
+    def same_step(self, decay: float) -> bool:
+        """Whether `pre` is the drive itself in front of neurons of this λ, so that no trace has to be asked for."""
+        return not self.remembers
+
     def on_errors(self, steps: int, decay: float, carry: Carry, geometry: AbstractGeometry) -> Outer | None:
         """The same pairing with the memory on the errors' side: what pairs the δ of a chunk with the drive itself. None: there
         is no such form, or none that is worth it.

@@ -98,7 +98,7 @@ inline void sum_rest(
 
 // The entries of `x[0 … size)` that are not 0, in order, their places times `scale`; room for `size + LANES` of them. Returns how
 // many.
-inline int64_t gather(const float* x, int64_t size, int32_t scale, int32_t* rows, float* factors) {
+ALWAYS_INLINE int64_t gather(const float* x, int64_t size, int32_t scale, int32_t* rows, float* factors) {
     int64_t found = 0, j = 0;
 #if defined(__AVX512F__)
     const __m512i counting = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -123,7 +123,7 @@ inline int64_t gather(const float* x, int64_t size, int32_t scale, int32_t* rows
 
 // One bag's share of one tile: `out = start (+ out) + Σ factor·row`, `rows` as distances from the tile's begin.
 template <bool FIRST>
-inline void add_tile(const int32_t* rows, const float* factors, int64_t entries, const float* table, const float* start, float* out) {
+ALWAYS_INLINE void add_tile(const int32_t* rows, const float* factors, int64_t entries, const float* table, const float* start, float* out) {
     vector sums[ABREAST];
     for (int v = 0; v < ABREAST; ++v) sums[v] = *reinterpret_cast<const vector*>((FIRST ? start : out) + v * LANES);
     for (int64_t k = 0; k < entries; ++k) {
@@ -136,7 +136,7 @@ inline void add_tile(const int32_t* rows, const float* factors, int64_t entries,
 
 // The same for `count` bags.
 template <bool FIRST>
-inline void add_tiles(
+ALWAYS_INLINE void add_tiles(
     const int64_t* ends, int64_t count, const int32_t* rows, const float* factors, const float* table, const float* start, float* out,
     int64_t stride
 ) {
@@ -191,6 +191,14 @@ inline void turn(const float* weight, int64_t p, int64_t inputs, int64_t units, 
 }  // namespace
 
 extern "C" {
+
+// How many entries of `rows` rows, each `columns` long and `distance` behind the one before, are not 0.
+int64_t count_events(const float* x, int64_t rows, int64_t columns, int64_t distance) {
+    int64_t found = 0;
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < columns; ++j) found += x[r * distance + j] != 0.0f;
+    return found;
+}
 
 // Columns of a panel of the table that `event_forward` needs room for.
 int event_columns() { return static_cast<int>(COLUMNS); }

@@ -14,6 +14,13 @@ constexpr int LANES = 8;
 constexpr int LANES = 4;
 #endif
 
+// For what is called in innermost loops from several places, which compilers no longer put there by themselves.
+#if defined(__GNUC__)
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
+
 // The side of a square that is transposed in the first cache.
 constexpr int64_t SQUARE = 16;
 

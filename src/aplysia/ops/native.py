@@ -157,6 +157,11 @@ def library() -> ctypes.CDLL | None:
     return _library() if compiled_kernels() else None
 
 
+def ready(*tensors: Tensor) -> bool:
+    """Whether kernels can take these: float32, contiguous, on the CPU."""
+    return all(t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu" for t in tensors)
+
+
 def call(function: Any, tensors: list[Tensor | None], sizes: list[int], out: Tensor) -> None:
     """Call a kernel that takes tensors, sizes, what it writes and the number of threads, in this order.
 
@@ -166,7 +171,15 @@ def call(function: Any, tensors: list[Tensor | None], sizes: list[int], out: Ten
         sizes: whole numbers of 64 bits.
         out: what it writes.
     """
-    function.restype = None
-    pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
-    numbers = [ctypes.c_int64(size) for size in sizes]
-    function(*pointers, *numbers, ctypes.c_void_p(out.data_ptr()), torch.get_num_threads())
+    if function.argtypes is None:
+        # Once for each kernel: calls are then converted in C.
+        pointers, numbers = [ctypes.c_void_p] * len(tensors), [ctypes.c_int64] * len(sizes)
+        function.restype, function.argtypes = None, [*pointers, *numbers, ctypes.c_void_p, ctypes.c_int]
+    pointed = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    function(*pointed, *sizes, out.data_ptr(), torch.get_num_threads())
+
+
+@functools.lru_cache(maxsize=256)
+def numbers(*values: float) -> Tensor:
+    """Numbers as kernels take them, whatever types and devices are the user's defaults; not to be written to."""
+    return torch.tensor(values, dtype=torch.float32, device="cpu")

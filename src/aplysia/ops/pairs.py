@@ -7,7 +7,11 @@
     Σ δ[t] ⊗ a[t] = (δ[2k] + δ[2k+1]) ⊗ p + (δ[2k] − δ[2k+1]) ⊗ q             update
 
 p is as sparse as spikes are, so its products are sums over events (`aplysia.ops.events`), and full products are left with q
-alone, half as tall as a. All is exact but for the order of sums.
+alone, half as tall as a. Few units meet s and n one by one instead:
+
+    W·a[2k] = W·s[2k] + W·n,   Σ δ[t] ⊗ a[t] = Σ δ[t] ⊗ s[t] + (δ[2k] − δ[2k+1]) ⊗ n
+
+All is exact but for the order of sums.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import torch
 from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, AbstractOfOne
-from aplysia.ops.native import call, library
+from aplysia.ops.native import call, library, numbers, ready
+from aplysia.ops.wide import FEW
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +62,38 @@ class Pairs(AbstractOfOne):
         return update.add_(self.of_odd.outer(taken, self.odd, weight_shape))
 
 
+@dataclass(frozen=True, eq=False)
+class Apart(AbstractOfOne):
+    """Products with spikes and with their noise, one by one: where units are few, reading them is all that these cost, and a
+    sum of both would be written and read once more.
+
+    Attributes:
+        plain: the products of any drive.
+        drive: the spikes, `[K·B, M]`.
+        batch: B.
+        draws: `[K/2·B, M]`.
+        amplitude: factor on them.
+    """
+
+    batch: int
+    draws: Tensor
+    amplitude: float
+
+    def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        out = self.plain.forward(drive, weight, bias)
+        if self.is_it(drive):
+            noise = self.plain.forward(self.draws, weight).unflatten(0, (-1, self.batch))
+            for step, sign in zip(_steps(out, self.batch), (1.0, -1.0), strict=True):
+                step.add_(noise, alpha=sign * self.amplitude)
+        return out
+
+    def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        update = self.plain.outer(delta, pre, weight_shape)
+        if self.is_it(pre):
+            update.add_(self.plain.outer(_sums(delta, self.batch)[1], self.draws, weight_shape), alpha=self.amplitude)
+        return update
+
+
 def _steps(x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """The first and the second step of each pair, `[K/2, B, …]`."""
     first, second = x.unflatten(0, (-1, 2, batch)).unbind(1)
@@ -82,6 +119,8 @@ def by_pairs(
         batch: B.
         weight_shape: of what they meet.
     """
+    if weight_shape[0] <= FEW and len(weight_shape) == 2 and _kernels(spikes, draws) is not None:
+        return Apart(products, spikes, batch, draws.view(-1, spikes.shape[1]), amplitude)
     if not products.skips_zeros(spikes, weight_shape):
         return None
     even, odd = halves(spikes, draws, amplitude)
@@ -97,7 +136,7 @@ def halves(spikes: Tensor, draws: Tensor, amplitude: float) -> tuple[Tensor, Ten
     pairs, batch = draws.shape[:2]
     if (kernels := _kernels(spikes, draws)) is not None:
         even, odd = (spikes.new_empty(pairs * batch, *spikes.shape[1:]) for _ in range(2))
-        call(kernels.pair_halves, [spikes, draws, _number(amplitude), odd], [pairs, draws[0].numel()], even)
+        call(kernels.pair_halves, [spikes, draws, numbers(amplitude), odd], [pairs, draws[0].numel()], even)
         return even, odd
     first, second = _steps(spikes, batch)
     even = torch.lerp(first, second, 0.5)
@@ -128,13 +167,12 @@ def _joined(even: Tensor, odd: Tensor, batch: int) -> Tensor:
     return out
 
 
-@torch.no_grad()
 def add_pairs(signal: Tensor, z: Tensor, alpha: float) -> Tensor | None:
     """signal `[2D, …]` plus α·z in even steps and minus it in odd ones, for z `[D, …]`, in one pass; None: no kernel can."""
     if (kernels := _kernels(signal, z)) is None:
         return None
     out = torch.empty_like(signal)
-    call(kernels.add_pairs, [signal, z, _number(alpha)], [len(z), z[0].numel()], out)
+    call(kernels.add_pairs, [signal, z, numbers(alpha)], [len(z), z[0].numel()], out)
     return out
 
 
@@ -144,9 +182,4 @@ _LEAST = 1 << 14
 
 def _kernels(*tensors: Tensor) -> ctypes.CDLL | None:
     """The kernels, where they can take these."""
-    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
-    return library() if ready and tensors[0].numel() >= _LEAST else None
-
-
-def _number(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float32, device="cpu")
+    return library() if tensors[0].numel() >= _LEAST and ready(*tensors) else None

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aplysia.ops.backend import fused
-from aplysia.ops.native import call, library
+from aplysia.ops.native import call, library, numbers, ready
 from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
 
 # Kernels are unrolled over the steps of a block; longer chunks are scanned block by block.
@@ -154,12 +154,7 @@ def _told(d: Dynamics) -> tuple[Tensor, list[int]] | None:
         moved = reset.value
     else:
         return None
-    return _numbers(d.leak, d.threshold, moved, shape, half), [case, int(type(reset) is HardReset)]
-
-
-def _numbers(*numbers: float) -> Tensor:
-    """As kernels take them, whatever types and devices are the user's defaults."""
-    return torch.tensor(numbers, dtype=torch.float32, device="cpu")
+    return numbers(d.leak, d.threshold, moved, shape, half), [case, int(type(reset) is HardReset)]
 
 
 def _ready(*tensors: Tensor) -> bool:
@@ -176,11 +171,11 @@ def _natively(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Te
     if told is None:
         return None
     keeps = {_spikes_only: 0, _spikes_and_slopes: 1, _spikes_and_membranes: 2}[kernel]
-    numbers, cases = told
+    given, cases = told
     spikes, last = currents.new_empty(currents.shape), v.new_empty(v.shape)
     kept = torch.empty_like(spikes) if keeps else None
     sizes = [*currents.shape, currents.stride(0), v.stride(0), *cases, keeps]
-    call(kernels.lif_forward, [currents, v, numbers, kept, last], sizes, spikes)
+    call(kernels.lif_forward, [currents, v, given, kept, last], sizes, spikes)
     return (spikes, last) if kept is None else (spikes, last, kept)
 
 
@@ -194,10 +189,10 @@ def _adjoint_natively(
     told = _told(d)
     if told is None:
         return None
-    numbers, cases = told
+    given, cases = told
     out, earlier = torch.empty_like(membranes), torch.empty_like(membranes[0])
     later = None if grad_v is None else grad_v.contiguous()
-    tensors: list[Tensor | None] = [membranes, grad_spikes.contiguous(), later, numbers, earlier]
+    tensors: list[Tensor | None] = [membranes, grad_spikes.contiguous(), later, given, earlier]
     call(kernels.lif_backward, tensors, [*membranes.shape, *cases, int(d.detach_reset)], out)
     return out, earlier
 
@@ -344,9 +339,9 @@ def last_trace(drive: Tensor, trace: Tensor | None, decay: float) -> Tensor:
 def weighted_sum(x: Tensor, weights: Sequence[float]) -> Tensor:
     """Σ_t weights[t]·x[t] over a chunk `[K, …]`."""
     out = torch.empty_like(x[0])
-    kernels = library() if x.numel() >= _LEAST and _ready(x) and x.is_contiguous() else None
+    kernels = library() if x.numel() >= _LEAST and ready(x) else None
     if kernels is not None:
-        call(kernels.weighted_sum, [x, _numbers(*weights)], [len(x), out.numel()], out)
+        call(kernels.weighted_sum, [x, numbers(*weights)], [len(x), out.numel()], out)
         return out
     torch.mul(x[0], weights[0], out=out)
     for weight, step in zip(weights[1:], x[1:], strict=True):
@@ -361,9 +356,8 @@ _LEAST = 1 << 14
 def _traced(drive: Tensor, trace: Tensor | None, decay: float, out: Tensor, *, backwards: bool = False) -> bool:
     """Have the kernel in C++ fill `out`, where there is one; its numbers are the same."""
     tensors = [drive, out] if trace is None else [drive, out, trace]
-    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
-    if not ready or drive.numel() < _LEAST or (kernels := library()) is None:
+    if drive.numel() < _LEAST or not ready(*tensors) or (kernels := library()) is None:
         return False
     sizes = [len(drive), drive[0].numel(), int(backwards), int(out.ndim < drive.ndim)]
-    call(kernels.decaying_traces, [drive, trace, _numbers(decay)], sizes, out)
+    call(kernels.decaying_traces, [drive, trace, numbers(decay)], sizes, out)
     return True

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aplysia.ops.native import call, library
+from aplysia.ops.native import call, library, ready
 
 # Columns of a block, and from which on there are blocks.
 _COLUMNS, _LEAST = 4096, 1 << 15
@@ -22,18 +22,21 @@ _SHORT, _WORK = 128, 1 << 16
 FEW = 16
 
 
-@torch.no_grad()
 def wide_product(a: Tensor, b: Tensor) -> Tensor:
     """a·b `[R, n]`, without a graph."""
-    if b.device.type != "cpu" or a.dtype != b.dtype:
-        return a @ b
-    (rows, depth), columns = a.shape, b.shape[1]
     kernels = library() if _suits(a, b) else None
-    if kernels is not None:
-        out = a.new_empty(rows, columns)
-        call(kernels.wide_product, [a.contiguous(), b], [rows, depth, columns], out)
-        return out
-    if columns < _LEAST:
+    if kernels is None:
+        return _blocks(a, b)
+    (rows, depth), columns = a.shape, b.shape[1]
+    out = a.new_empty(rows, columns)
+    call(kernels.wide_product, [a.contiguous(), b], [rows, depth, columns], out)
+    return out
+
+
+@torch.no_grad()
+def _blocks(a: Tensor, b: Tensor) -> Tensor:
+    rows, columns = len(a), b.shape[1]
+    if b.device.type != "cpu" or a.dtype != b.dtype or columns < _LEAST:
         return a @ b
     out = a.new_empty(rows, columns)
     for block, part in zip(b.split(_COLUMNS, 1), out.split(_COLUMNS, 1), strict=True):
@@ -41,19 +44,12 @@ def wide_product(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-@torch.no_grad()
 def narrow_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
     """a·bᵀ `[R, n]`, plus a bias `[n]`, of a `[R, m]` and b `[n, m]` with n of `FEW` at most, without a graph; None: no kernel
     can."""
-    tensors = [t for t in (a, b, bias) if t is not None]
-    ready = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
-    if (
-        not ready
-        or a.ndim != 2
-        or not 0 < len(b) <= FEW
-        or len(b) * a.numel() < _WORK
-        or (kernels := library()) is None
-    ):
+    if not 0 < len(b) <= FEW or len(b) * a.numel() < _WORK or a.ndim != 2:
+        return None
+    if not ready(a, b, *(() if bias is None else (bias,))) or (kernels := library()) is None:
         return None
     out = a.new_empty(len(a), len(b))
     call(kernels.narrow_product, [a, b, bias], [len(a), a.shape[1], len(b)], out)
@@ -61,4 +57,10 @@ def narrow_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor |
 
 
 def _suits(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == torch.float32 and b.is_contiguous() and 0 < min(a.shape) <= _SHORT and len(a) * b.numel() >= _WORK
+    return (
+        a.dtype == torch.float32
+        and a.device == b.device
+        and ready(b)
+        and 0 < min(a.shape) <= _SHORT
+        and len(a) * b.numel() >= _WORK
+    )

@@ -80,7 +80,9 @@ class AbstractLearner(ABC):
 
         `update` does it by itself. In a loop of your own it belongs between the last `learn` and clipping.
         """
-        present().average_gradients([*self._trained(), *self.rule.parameters()])
+        ranks = present()
+        if ranks.size > 1:
+            ranks.average_gradients([*self._trained(), *self.rule.parameters()])
 
     def _apply(self) -> None:
         self.average_gradients()

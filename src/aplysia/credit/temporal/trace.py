@@ -32,6 +32,9 @@ class DecayingTrace(AbstractEligibility):
 
     remembers: ClassVar[bool] = True
 
+    def same_step(self, decay: float) -> bool:
+        return decay == 0.0
+
     def trace(self, drive: Tensor, decay: float, carry: Carry) -> tuple[Tensor | None, Carry]:
         return (None, None) if decay == 0.0 else decaying_trace(drive, carry, decay)
 
