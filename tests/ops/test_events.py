@@ -16,15 +16,15 @@ from aplysia.ops.scan import decaying_trace, last_trace
 
 EPS = torch.finfo(torch.float32).eps
 # Drive, weight. Sizes beside the kernels' own: 64 bags a block, 4 to 256 columns a panel, squares of 16 and of 4; of dense
-# tables tiles of 32 columns and 200 rows, and 512 bags at a time or as many as have 2¹⁵ entries; panels belong to threads where
-# inputs are 8 times as many as samples.
+# tables tiles of 32 columns and 200 rows, and 512 bags of a thread at a time; panels belong to threads where inputs are 8
+# times as many as samples.
 SHAPES: dict[str, tuple[AbstractGeometry, tuple[int, ...], tuple[int, ...]]] = {
     "dense": (Dense(), (70, 200), (300, 200)),
     "dense, odd": (Dense(), (131, 257), (77, 257)),
     "dense, few samples": (Dense(), (16, 600), (64, 600)),
     "dense, many samples": (Dense(), (1100, 401), (70, 401)),
     "dense, many inputs": (Dense(), (210, 1111), (35, 1111)),
-    "dense, wide": (Dense(), (200, 6000), (40, 6000)),
+    "dense, wide": (Dense(), (600, 4807), (40, 4807)),
     "conv": (Conv2d(1, 1), (3, 40, 12, 12), (64, 40, 3, 3)),
     "conv, odd": (Conv2d(1, 2), (2, 29, 9, 11), (37, 29, 5, 5)),
     "conv without padding": (Conv2d(1, 0), (3, 70, 5, 7), (33, 70, 3, 3)),

@@ -27,9 +27,9 @@ constexpr int NARROW = 4;
 // Bags that are summed before the table's next panel is begun.
 constexpr int64_t BLOCK = 64;
 
-// Columns and rows of a dense table's tile; bags of a thread that go through tiles together at most, and entries that those
-// should have, so that lists stay in the second cache; samples that the number of entries is guessed from.
-constexpr int64_t COLUMNS = 32, ROWS = 200, BAGS = 512, ENTRIES = 1 << 15, GUESSED = 8;
+// Columns and rows of a dense table's tile, and bags of a thread that go through tiles together: their lists stay in the second
+// cache.
+constexpr int64_t COLUMNS = 32, ROWS = 200, BAGS = 512;
 constexpr int ABREAST = COLUMNS / LANES;
 
 namespace {
@@ -56,7 +56,7 @@ struct Part {
     const int32_t* rows;
     const float* factors;
     const int64_t* ends;
-    int64_t first, count, most;
+    int64_t first, count;
 };
 
 inline int64_t thread_number() {
@@ -144,17 +144,6 @@ ALWAYS_INLINE void add_tiles(
         add_tile<FIRST>(rows + ends[b], factors + ends[b], ends[b + 1] - ends[b], table, start, out + b * stride);
 }
 
-// How many of these samples go through tiles together.
-inline int64_t bags_at_once(const float* drive, int64_t samples, int64_t inputs) {
-    const int64_t looked_at = std::min(samples, GUESSED);
-    int64_t found = 0;
-    for (int64_t i = 0; i < looked_at; ++i) {
-        const float* x = drive + samples * i / looked_at * inputs;
-        for (int64_t j = 0; j < inputs; ++j) found += x[j] != 0.0f;
-    }
-    return std::max<int64_t>(64, std::min(BAGS, ENTRIES * std::max<int64_t>(1, looked_at) / std::max<int64_t>(1, found)));
-}
-
 // Sums of `count ≤ BLOCK` bags over all columns of the table, added to `out`.
 struct Block {
     const int32_t* rows[BLOCK];
@@ -223,27 +212,21 @@ void event_forward(
             for (int64_t p = 0; p < panels; ++p) turn(weight, p, inputs, units, table + p * inputs * COLUMNS);
         }
         const int64_t begin = samples * me / team, end = samples * (me + 1) / team;
-        Part& mine = parts[me];
-        mine.most = bags_at_once(drive + begin * inputs, end - begin, inputs);
-#pragma omp barrier
-        int64_t rounds = 1;
-        for (int64_t t = 0; t < team; ++t)
-            rounds = std::max(rounds, (samples * (t + 1) / team - samples * t / team + parts[t].most - 1) / parts[t].most);
+        const int64_t rounds = ((samples + team - 1) / team + BAGS - 1) / BAGS;
         for (int64_t round = 0; round < rounds; ++round) {
-            mine.first = std::min(end, begin + round * mine.most);
-            mine.count = std::min(mine.most, end - mine.first);
-            int32_t* rows = lists.rows.of(mine.count * inputs + LANES);
-            float* factors = lists.factors.of(mine.count * inputs + LANES);
-            int64_t* ends = lists.ends.of(blocks * mine.count + 1);
+            const int64_t first = std::min(end, begin + round * BAGS), count = std::min(BAGS, end - first);
+            int32_t* rows = lists.rows.of(count * inputs + LANES);
+            float* factors = lists.factors.of(count * inputs + LANES);
+            int64_t* ends = lists.ends.of(blocks * count + 1);
             int64_t used = 0;
             for (int64_t k = 0; k < blocks; ++k)
-                for (int64_t b = 0; b < mine.count; ++b) {
-                    const float* x = drive + (mine.first + b) * inputs + k * ROWS;
-                    ends[k * mine.count + b] = used;
+                for (int64_t b = 0; b < count; ++b) {
+                    const float* x = drive + (first + b) * inputs + k * ROWS;
+                    ends[k * count + b] = used;
                     used += gather(x, std::min(ROWS, inputs - k * ROWS), COLUMNS, rows + used, factors + used);
                 }
-            ends[blocks * mine.count] = used;
-            mine.rows = rows, mine.factors = factors, mine.ends = ends;
+            ends[blocks * count] = used;
+            parts[me] = {rows, factors, ends, first, count};
 #pragma omp barrier
             for (int64_t p = first_panel; p < last_panel; ++p) {
                 const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
