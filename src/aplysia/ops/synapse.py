@@ -49,12 +49,13 @@ class _Synapse(torch.autograd.Function):
         feedback, pre = ctx.saved_tensors
         wants_error, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         error = update = bias = None
+        if wants_bias:
+            # First, while δ is in the cache.
+            bias = ctx.geometry.bias_gradient(delta)
         if wants_error and feedback is not None:
             error = ctx.geometry.error(delta, feedback, ctx.drive_shape)
         if wants_weight:
             update = ctx.outer(delta, pre, ctx.weight_shape)
-        if wants_bias:
-            bias = ctx.geometry.bias_gradient(delta)
         return error, update, bias, None, None, None, None
 
 
@@ -126,11 +127,11 @@ class _Hold(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (delta,) = gradients
         value = bias = None
+        if ctx.needs_input_grad[1]:
+            bias = ctx.geometry.bias_gradient(delta.flatten(0, 1))
         if ctx.needs_input_grad[0]:
             # Element-wise; a product with a K-vector takes ten times as long.
             value = weighted_sum(delta, ctx.weights)
-        if ctx.needs_input_grad[1]:
-            bias = ctx.geometry.bias_gradient(delta.flatten(0, 1))
         return value, bias, None, None
 
 
