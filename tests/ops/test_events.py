@@ -16,7 +16,7 @@ from aplysia.ops.scan import decaying_trace, last_trace
 
 EPS = torch.finfo(torch.float32).eps
 # Drive, weight. Sizes beside the kernels' own: 64 bags a block, 4 to 256 columns a panel, squares of 16 and of 4; of dense
-# tables tiles of 32 columns and 200 rows, and 512 bags of a thread at a time; panels belong to threads where inputs are 8
+# tables tiles of 64 columns and 160 rows, and 512 bags of a thread at a time; panels belong to threads where inputs are 8
 # times as many as samples.
 SHAPES: dict[str, tuple[AbstractGeometry, tuple[int, ...], tuple[int, ...]]] = {
     "dense": (Dense(), (70, 200), (300, 200)),

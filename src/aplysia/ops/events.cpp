@@ -29,7 +29,7 @@ constexpr int64_t BLOCK = 64;
 
 // Columns and rows of a dense table's tile, and bags of a thread that go through tiles together: their lists stay in the second
 // cache.
-constexpr int64_t COLUMNS = 32, ROWS = 200, BAGS = 512;
+constexpr int64_t COLUMNS = 64, ROWS = 160, BAGS = 512;
 constexpr int ABREAST = COLUMNS / LANES;
 
 namespace {
