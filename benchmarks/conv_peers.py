@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from interleave import Step
+from interleave import STILL, Step
 from torch import Tensor, nn
 
 from aplysia.nets.layer import AveragePool, Layer
@@ -63,7 +63,7 @@ class Contestant:
 
 
 def sgd(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, fused=True)
+    return torch.optim.SGD(parameters, lr=STILL, momentum=0.9, fused=True)
 
 
 def _modules(

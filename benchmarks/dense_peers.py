@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from interleave import Step
+from interleave import STILL, Step
 from torch import nn
 
 BATCH, SIZES = 128, (784, 800, 800, 10)
@@ -33,7 +33,7 @@ def linears() -> list[nn.Linear]:
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, fused=True)
+    return torch.optim.SGD(parameters, lr=STILL, momentum=0.9, fused=True)
 
 
 def snntorch_bptt(steps: int, hoisted: bool = False) -> Step:

@@ -19,6 +19,9 @@ from aplysia.ops.memory import kept_memory
 
 Step = Callable[[], Any]
 CPU = torch.device("cpu")
+# A rate at which float32 weights stay as they are. What fires decides what a step costs where zeros are left out, so nets that
+# learnt the one batch they are timed on, hundreds of steps long, would be other nets round by round.
+STILL = 1e-12
 
 
 def settle(device: torch.device) -> None:

@@ -81,10 +81,11 @@ def speed_table(stored: dict) -> list[str]:
         lines += [f"### T = {race['steps']}", ""]
         if "spike_rates" in race:
             told = ", ".join(f"{rate:.1%}" for rate in race["spike_rates"])
-            lines += [
-                f"Of the hidden units {told} fire a step, layer by layer, at the weights that all start from.",
-                "",
-            ]
+            lines.append(f"Of the hidden units {told} fire a step, layer by layer, at the weights that all have.")
+            if "spike_rates_busy" in race:
+                told = ", ".join(f"{rate:.1%}" for rate in race["spike_rates_busy"])
+                lines.append(f"In `…_busy` weights are twice as large, and {told} fire.")
+            lines.append("")
         lines += [
             "| | samples/s | × best peer | × best hoisted peer | × best in bf16 |",
             "| --- | --- | --- | --- | --- |",

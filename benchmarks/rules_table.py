@@ -115,7 +115,7 @@ def training(kind: Kind, rule: AbstractSpatial, size: Size, device: torch.device
         net,
         rule=rule,
         temporal=kind.temporal(),
-        optimiser=torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9),
+        optimiser=torch.optim.SGD(net.parameters(), lr=interleave.STILL, momentum=0.9),
         loss=kind.loss(),
     )
     x, y = inputs(size, device)

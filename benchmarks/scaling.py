@@ -100,7 +100,7 @@ def update(method: str, point: Point, device: torch.device) -> Callable[[], Any]
         net,
         rule=rule(),
         temporal=temporal(),
-        optimiser=torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True),
+        optimiser=torch.optim.SGD(net.parameters(), lr=interleave.STILL, momentum=0.9, fused=True),
         loss=aplysia.StepwiseLoss(mse_share=0.0),
     )
     source = torch.Generator().manual_seed(0)

@@ -9,7 +9,8 @@ Aplysia does by itself; those variants run too ("hoisted") and have a ratio of t
 `torch.compile`, its fastest way on a CPU (not with `--quick`: its compiler takes a minute). The floor is the matrix products
 of the same net and nothing else, in float32 and, beside it, in bfloat16. Contestants called `…_bf16` take the products of the
 hidden layers in bf16 (`precision=bfloat16`), those called `…_full` no sums over events in place of products, which the others
-take where little fires (`aplysia.ops.events`). Peers run in float32, and the fastest of them under bf16 autocast, too, with
+take where little fires (`aplysia.ops.events`); so what fires matters to ours, and to no peer. Weights stay as they are, with
+rates as in a net at its start; in `…_busy` they are twice as large, and fire as nets trained by direct feedback do. Peers run in float32, and the fastest of them under bf16 autocast, too, with
 ratios of its own.
 
 The process keeps freed memory, as every run of ours does by itself (`aplysia.kept_memory`); the peers gain by that too. The
@@ -49,14 +50,21 @@ PRODUCTS = {
     "direct_feedback_full": floors.DIRECT,
     "pseudo_zeroth_order_full": floors.DIRECT,
     "bptt_full": floors.CHAINED,
+    "ottt_bp_busy": floors.CHAINED,
+    "direct_feedback_busy": floors.DIRECT,
+    "pseudo_zeroth_order_busy": floors.DIRECT,
 }
+# Factor on the weights of hidden layers of contestants called `…_busy`.
+BUSY = 2.0
 
 
-def ours(rule: Any, temporal: Any, steps: int, precision: AbstractPrecision | None = None) -> Step:
+def ours(
+    rule: Any, temporal: Any, steps: int, precision: AbstractPrecision | None = None, *, factor: float = 1.0
+) -> Step:
     net = aplysia.build("-".join(f"F{n}" for n in SIZES[1:]), SIZES[:1], precision=precision)
     with torch.no_grad():
         for layer, linear in zip(net.all, linears(), strict=True):
-            layer.weight.copy_(linear.weight)
+            layer.weight.copy_(linear.weight * (1.0 if layer is net.readout else factor))
     x, y = inputs()
     learner = aplysia.Learner(
         net, rule=rule, temporal=temporal, optimiser=sgd(net.parameters()), loss=aplysia.StepwiseLoss(mse_share=0.0)
@@ -79,6 +87,9 @@ def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Ste
         "direct_feedback_full": ours(rules.DirectFeedback(), schemes.Trace(), steps, Float32(events=False)),
         "pseudo_zeroth_order_full": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps, Float32(events=False)),
         "bptt_full": ours(rules.Symmetric(), schemes.ThroughTime(), steps, Float32(events=False)),
+        "ottt_bp_busy": ours(rules.Symmetric(), schemes.Trace(), steps, factor=BUSY),
+        "direct_feedback_busy": ours(rules.DirectFeedback(), schemes.Trace(), steps, factor=BUSY),
+        "pseudo_zeroth_order_busy": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps, factor=BUSY),
         "ottt_bp_bf16": ours(rules.Symmetric(), schemes.Trace(), steps, Bfloat16()),
         "direct_feedback_bf16": ours(rules.DirectFeedback(), schemes.Trace(), steps, Bfloat16()),
         "pseudo_zeroth_order_bf16": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps, Bfloat16()),
@@ -95,9 +106,9 @@ def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Ste
     return mine, peers, missing
 
 
-def rates(steps: int) -> list[float]:
-    """Share of units of each hidden layer that fire a step, at the weights that everyone starts from."""
-    record = ours(aplysia.rules.Symmetric(), aplysia.temporal.Trace(), steps)()
+def rates(steps: int, factor: float = 1.0) -> list[float]:
+    """Share of units of each hidden layer that fire a step, at the weights that everyone has times a factor."""
+    record = ours(aplysia.rules.Symmetric(), aplysia.temporal.Trace(), steps, factor=factor)()
     return [float(fired) / slots for fired, slots in zip(record.spikes, record.slots, strict=True)][:-1]
 
 
@@ -113,6 +124,7 @@ def race(steps: int, rounds: int, quick: bool) -> dict[str, Any]:
     result: dict[str, Any] = {
         "steps": steps,
         "spike_rates": rates(steps),
+        "spike_rates_busy": rates(steps, BUSY),
         "rounds": rounds,
         "samples_per_second": speed,
         "milliseconds": {name: interleave.spread(s) for name, s in seconds.items()},
@@ -185,9 +197,10 @@ def main() -> None:
             results[f"T{steps}"] = run = race(
                 steps, 7 if arguments.quick else (31 if steps == 6 else 11), arguments.quick
             )
-            told = ", ".join(f"{rate:.1%}" for rate in run["spike_rates"])
+            told, busy = (", ".join(f"{rate:.1%}" for rate in run[key]) for key in ("spike_rates", "spike_rates_busy"))
             print(
-                f"\nT = {steps}, {told} of the units fire a step at first, samples/s (median of {run['rounds']} rounds)"
+                f"\nT = {steps}, {told} of the units fire a step, {busy} where busy, samples/s "
+                f"(median of {run['rounds']} rounds)"
             )
             for name, speed in sorted(run["samples_per_second"].items(), key=lambda item: -item[1]):
                 ratio = run.get("ratio_to_best_peer", {}).get(name)

@@ -345,3 +345,17 @@ def test_a_benchmark_names_no_machine_and_needs_neither_torchvision_nor_torchaud
     names = {n.names[0].name for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Import)}
     names |= {n.module or "" for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)}
     assert not {name for name in names if name.split(".")[0] in ("torchvision", "torchaudio")}
+
+
+def test_what_fires_is_the_same_in_every_round() -> None:
+    """Nets are not to learn the batch they are timed on: where zeros are left out, another net is another step."""
+    import train_step
+
+    for factor in (1.0, train_step.BUSY):
+        step = train_step.ours(aplysia.rules.Symmetric(), aplysia.temporal.Trace(), 6, factor=factor)
+        first = step().spikes
+        assert bool((first[:2] > 0).all())
+        for _ in range(5):
+            last = step().spikes
+        assert torch.equal(first, last)
+    assert train_step.rates(6)[0] < train_step.rates(6, train_step.BUSY)[0] < 0.4
