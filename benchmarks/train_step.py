@@ -10,8 +10,8 @@ Aplysia does by itself; those variants run too ("hoisted") and have a ratio of t
 of the same net and nothing else, in float32 and, beside it, in bfloat16. Contestants called `…_bf16` take the products of the
 hidden layers in bf16 (`precision=bfloat16`), those called `…_full` no sums over events in place of products, which the others
 take where little fires (`aplysia.ops.events`); so what fires matters to ours, and to no peer. Weights stay as they are, with
-rates as in a net at its start; in `…_busy` they are twice as large, and fire as nets trained by direct feedback do. Peers run in float32, and the fastest of them under bf16 autocast, too, with
-ratios of its own.
+rates as in a net at its start; in `…_busy` they are twice as large, and fire as much as in nets trained by direct feedback.
+Peers run in float32, and the fastest of them under bf16 autocast, too, with ratios of its own.
 
 The process keeps freed memory, as every run of ours does by itself (`aplysia.kept_memory`); the peers gain by that too. The
 second table is the peak memory of one step against T, each in a fresh process: resident memory above that of the same process
