@@ -97,3 +97,5 @@ def test_the_kernel_of_few_units_says_what_it_cannot_take(compiled: None) -> Non
         (a[:2, :8].contiguous(), b[:, :8].contiguous()),
     ):
         assert narrow_product(left, right) is None
+    with torch.autocast("cpu"):
+        assert narrow_product(a, b) is None

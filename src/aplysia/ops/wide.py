@@ -49,7 +49,9 @@ def narrow_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor |
     can."""
     if not 0 < len(b) <= FEW or len(b) * a.numel() < _WORK or a.ndim != 2:
         return None
-    if not ready(a, b, *(() if bias is None else (bias,))) or (kernels := library()) is None:
+    if not ready(a, b, *(() if bias is None else (bias,))) or torch.is_autocast_enabled("cpu"):
+        return None
+    if (kernels := library()) is None:
         return None
     out = a.new_empty(len(a), len(b))
     call(kernels.narrow_product, [a, b, bias], [len(a), a.shape[1], len(b)], out)
