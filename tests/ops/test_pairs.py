@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 import aplysia
 from aplysia.credit.learned_feedback import MomentumFeedback, Random
 from aplysia.nets.noise import Noise
+from aplysia.neurons.lif import LIF
 from aplysia.ops import events, native, pairs
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
 from aplysia.ops.pairs import by_pairs
@@ -88,6 +90,54 @@ def test_where_much_fires_nothing_is_done_by_pairs(compiled: None, rate: float) 
     spikes, z, _ = noisy((300,), rate=rate)
     products = replace(events.for_events(Dense()), largest=0.28)  # type: ignore[type-var]
     assert by_pairs(products, spikes, z, 0.2, BATCH, torch.Size((100, 300))) is None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_few_units_meet_spikes_and_noise_apart(compiled: None, bias: bool) -> None:
+    spikes, z, drive = noisy((400,))
+    w, b = normal(10, 400), normal(10, seed=2) if bias else None
+    made = by_pairs(events.for_events(Dense()), spikes, z, 0.2, BATCH, w.shape)
+    assert isinstance(made, pairs.Apart)
+    plain = Dense()
+    y = made.forward(spikes, w, b)
+    exact = plain.forward(drive.double(), w.double(), None if b is None else b.double())
+    torch.testing.assert_close(y.double(), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))
+    delta = normal(*y.shape, seed=4)
+    update, exact = made.outer(delta, spikes, w.shape), plain.outer(delta.double(), drive.double(), w.shape)
+    torch.testing.assert_close(update.double(), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))
+    other = normal(*drive.shape, seed=5)
+    torch.testing.assert_close(made.forward(other, w, b), plain.forward(other, w, b), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        made.outer(delta, other, w.shape), plain.outer(delta, other, w.shape), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("traced", [True, False], ids=["traced", "clean traces"])
+def test_images_in_front_of_dense_weights_keep_their_noise(
+    compiled: None, traced: bool, order: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images whose channels lie last in memory are copied on their way into dense weights: the copy must stand for them."""
+    scan = LIF.scan
+
+    def ordered(*args: Any, **kwargs: Any) -> Any:
+        out, state = scan(*args, **kwargs)
+        laid = out.flatten(0, 1).contiguous(memory_format=order) if out.ndim == 5 else out.flatten(0, 1)
+        return laid.unflatten(0, out.shape[:2]), state
+
+    monkeypatch.setattr(LIF, "scan", ordered)
+    calls: list[str] = []
+    monkeypatch.setattr(pairs.Pairs, "forward", noting(pairs.Pairs.forward, calls))
+    found = []
+    for precision in (Float32(events=False), Float32()):
+        rule = aplysia.rules.PseudoZerothOrder(
+            noise=Noise(alpha=0.2, traced=traced), feedback=MomentumFeedback(start=Random(scale=1.0))
+        )
+        found.append(learnt_under(precision, "8C3-F128-F10", rule, aplysia.temporal.Trace()))
+    assert calls == ["forward"]
+    for full, by in zip(*found, strict=True):
+        assert float(full.abs().max()) > 0
+        torch.testing.assert_close(by, full, rtol=0, atol=5e-5 * float(full.abs().max()))
 
 
 @pytest.mark.parametrize("traced", [True, False], ids=["traced", "clean traces"])

@@ -346,16 +346,12 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Any]:
         """The currents `[K·B, …]` of a drive that changes from step to step, and what the eligibility carries on."""
         if isinstance(x, Noisy):
-            pairs = self._pairs(x, weight, products)
-            # With products by pairs the spikes stand for themselves and their noise.
-            signal = x.written() if pairs is None else x.spikes
-            heard = signal if x.traced else x.spikes
-            learnt = pairs if x.traced else None
+            drive, clean, pairs = self._noisy(x, weight, products, route)
         else:
-            signal, heard, pairs, learnt = x, x, None, None
-        drive = self.prepare(_cut(signal, route).flatten(0, 1))
+            drive, clean, pairs = self.prepare(_cut(x, route).flatten(0, 1)), None, None
+        learnt = pairs if clean is None else None
         feedback = route.feedback(self, weight) if drive.requires_grad else None
-        remembered = drive.detach() if heard is signal else self.prepare(heard.detach().flatten(0, 1))
+        remembered = drive.detach() if clean is None else clean
         written = remembered if learnt is None else None
         learnt = learnt or products.settled(remembered, weight.shape)
         pre, outer, traced = remembered, None, not route.eligibility.same_step(decay)
@@ -375,12 +371,21 @@ class Layer(nn.Module):
         current = synapse(drive, weight, bias, geometry=pairs or learnt, feedback=feedback, pre=pre, outer=outer)
         return self.thinned(current), carry
 
-    def _pairs(self, x: Noisy, weight: Tensor, products: AbstractGeometry) -> AbstractGeometry | None:
-        """Products of spikes whose noise comes in pairs of opposite steps, where there are such and they pay."""
-        if self.pools or not x.drawn.paired:
-            return None
-        spikes, batch = self.prepare(x.spikes.detach().flatten(0, 1)), x.spikes.shape[1]
-        return by_pairs(products, spikes, x.drawn.draws, x.amplitude, batch, weight.shape)
+    def _noisy(
+        self, x: Noisy, weight: Tensor, products: AbstractGeometry, route: Route
+    ) -> tuple[Tensor, Tensor | None, AbstractGeometry | None]:
+        """The drive `[K·B, …]` of a noisy signal, what traces hear in place of it (None: the same), and its products by pairs
+        of steps, where these pay: the drive is the spikes then, and those very spikes stand for their noise, too."""
+        clean = None
+        if x.drawn.paired and not self.pools:
+            spikes, draws = self.prepare(_cut(x.spikes, route).flatten(0, 1)), x.drawn.draws
+            clean = None if x.traced else spikes.detach()
+            pairs = by_pairs(products, spikes.detach(), draws, x.amplitude, x.spikes.shape[1], weight.shape)
+            if pairs is not None:
+                return spikes, clean, pairs
+        elif not x.traced:
+            clean = self.prepare(x.spikes.detach().flatten(0, 1))
+        return self.prepare(_cut(x.written(), route).flatten(0, 1)), clean, None
 
 
 def _nothing(out: Tensor) -> Counts:
