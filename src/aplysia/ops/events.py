@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, AbstractOfOne, AbstractWrapped, Conv2d, Dense
-from aplysia.ops.native import call, library
+from aplysia.ops.native import call, library, ready
 from aplysia.ops.winograd import Winograd
 
 # Of a drive's entries, by the type of full products: with more that are not 0, those are as fast (`benchmarks/events.py`).
@@ -41,9 +41,7 @@ _LOOKED_AT = 1 << 13
 def share(drive: Tensor) -> float:
     """Share of entries that are not 0, from samples spread evenly over a drive `[B, …]`."""
     step, rows, columns = _looked_at(drive.shape)
-    kernels = (
-        library() if drive.dtype == torch.float32 and drive.device.type == "cpu" and drive.is_contiguous() else None
-    )
+    kernels = library() if ready(drive) else None
     if kernels is None:
         found = int(drive.flatten(0, -2)[::step].count_nonzero())
     else:
@@ -81,9 +79,7 @@ class AbstractEvents(AbstractWrapped):
             weight_shape.numel() >= _LEAST_WEIGHTS
             and weight_shape[0] >= _LEAST_UNITS
             and drive.numel() >= _LEAST_SAMPLES * drive.shape[1]
-            and drive.device.type == "cpu"
-            and drive.dtype == torch.float32
-            and drive.is_contiguous()
+            and ready(drive)
             and share(drive) <= self.up_to(drive, weight_shape)
         )
 
