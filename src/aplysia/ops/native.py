@@ -2,8 +2,8 @@
 
 They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), convolutions tile by tile
 (`aplysia.ops.winograd`), products with a short side (`aplysia.ops.wide`), averages of neighbours (`aplysia.ops.pool`), scans of
-any number of steps (`aplysia.ops.scan`), noise (`aplysia.ops.normal`), pairs of steps (`aplysia.ops.pairs`); and for memory that
-is kept from step to step (`aplysia.ops.memory`). They serve on a CPU where kernels run compiled (`aplysia.ops.backend`);
+any number of steps (`aplysia.ops.scan`), noise (`aplysia.ops.normal`), pairs of steps (`aplysia.ops.pairs`); and for memory
+that is kept from step to step (`aplysia.ops.memory`). They serve on a CPU where kernels run compiled (`aplysia.ops.backend`);
 everything runs without them.
 """
 
