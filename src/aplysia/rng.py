@@ -14,10 +14,20 @@ from torch import Tensor
 
 
 def generator(device: torch.device | str, *keys: int | str) -> torch.Generator:
-    """A fresh generator on `device`, a function of the keys alone (64 bits of BLAKE2b over their text)."""
+    """A fresh generator on `device`, a function of the keys alone."""
+    return seeded(device, seed_of(*keys))
+
+
+def seed_of(*keys: int | str) -> int:
+    """The seed of that generator, 63 of the 64 bits of BLAKE2b over the keys' text."""
     digest = hashlib.blake2b("/".join(map(str, keys)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seeded(device: torch.device | str, seed: int) -> torch.Generator:
+    """A fresh generator on `device`, of a seed that `seed_of` gave."""
     made = torch.Generator(device=device)
-    made.manual_seed(int.from_bytes(digest, "little") >> 1)
+    made.manual_seed(seed)
     return made
 
 

@@ -396,6 +396,7 @@ class MomentumFeedback:
         step: int,
         steps: int,
         first: bool,
+        factors: Sequence[float] | None = None,
     ) -> dict[str, Late]:
         """Go through one chunk in order: update M where due, and say how to get each layer's error.
 
@@ -408,7 +409,9 @@ class MomentumFeedback:
             step: of the optimiser.
             steps: T.
             first: whether the sequence begins with this chunk.
+            factors: of each layer's d; None: 1.
         """
+        factors = [1.0] * len(layers) if factors is None else factors
         with _as_they_are(errors[0].device.type):
             kept, project = tensors[layers[0].name], tensors.get(_PROJECTION)
 
@@ -418,9 +421,9 @@ class MomentumFeedback:
 
             samples = {}
             if self.learns(step) and directions:
-                for layer, z, d in zip(layers, directions, answers, strict=True):
+                for layer, z, d, factor in zip(layers, directions, answers, factors, strict=True):
                     drawn = z if isinstance(z, Drawn) else Drawn.of(z)
-                    samples[layer.name] = (drawn.to(kept.dtype), seen(d))
+                    samples[layer.name] = (drawn.to(kept.dtype), seen(d), factor)
             sent = {layer.name: seen(error) for layer, error in zip(layers, errors, strict=True)}
             if self.update.every_step:
                 found = self._step_by_step(tensors, layers, samples, sent, step)
@@ -431,21 +434,20 @@ class MomentumFeedback:
         updates = int(tensors[_UPDATES])
         return 1.0 / (1.0 - self.momentum**updates) if self.start.from_zero and updates else 1.0
 
-    def _errors(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, correction: float) -> Tensor:
-        rows = wide_product(error.flatten(0, 1) * correction, tensors[layer.name])
+    def _errors(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor) -> Tensor:
+        rows = wide_product(error.flatten(0, 1), tensors[layer.name])
         return self.form.spread(layer, rows).view(*error.shape[:2], *layer.output_shape)
 
-    def _mean(self, layer: Layer, z: Drawn, d: Tensor) -> Tensor:
-        """The mean over steps and all samples of d·zᵀ, `[m, width]`."""
+    def _sum(self, layer: Layer, z: Drawn, met: Tensor) -> Tensor:
+        """The sum over draws and samples, averaged over processes, of z and what it meets `[D, B, m]`."""
         gathered = self.form.gather(layer, z.draws.flatten(0, 1).flatten(1))
-        summed = wide_product(z.gathered(d).flatten(0, 1).t(), gathered)
-        return present().average(summed / d[..., 0].numel())
+        return present().average(wide_product(met.flatten(0, 1).t(), gathered))
 
     def _step_by_step(
         self,
         tensors: dict[str, Tensor],
         layers: list[Layer],
-        samples: dict[str, tuple[Drawn, Tensor]],
+        samples: dict[str, tuple[Drawn, Tensor, float]],
         errors: dict[str, Tensor],
         step: int,
     ) -> dict[str, Tensor | None]:
@@ -453,23 +455,24 @@ class MomentumFeedback:
         if not samples:
             # M rests, so all steps go through it at once.
             correction = self._correction(tensors)
-            sent = {one.name: self._errors(tensors, one, errors[one.name], correction) for one in layers}
+            sent = {one.name: self._errors(tensors, one, errors[one.name] * correction) for one in layers}
             return {name: error if ready else None for name, error in sent.items()}
         found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
         for t in range(len(errors[layers[0].name])):
             tensors[_UPDATES] += 1
             correction = self._correction(tensors)
             for layer in layers:
-                z, d = samples[layer.name]
-                tensors[layer.name].lerp_(self._mean(layer, z.step(t), d[t : t + 1]), 1.0 - self.momentum)
-                found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1], correction))
+                z, d, factor = samples[layer.name]
+                met = z.step(t).gathered(d[t : t + 1]) * (factor / d.shape[1])
+                tensors[layer.name].lerp_(self._sum(layer, z.step(t), met), 1.0 - self.momentum)
+                found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1] * correction))
         return {name: torch.cat(parts) if ready else None for name, parts in found.items()}
 
     def _by_sequence(
         self,
         tensors: dict[str, Tensor],
         layers: list[Layer],
-        samples: dict[str, tuple[Drawn, Tensor]],
+        samples: dict[str, tuple[Drawn, Tensor, float]],
         errors: dict[str, Tensor],
         step: int,
         steps: int,
@@ -486,15 +489,20 @@ class MomentumFeedback:
         if samples:
             tensors[_GATHERED].fill_(1)
         correction = self._correction(tensors)
+        # Layers that serve one classifier share what their draws meet, and their errors.
+        shared: dict[tuple[Any, ...], Tensor] = {}
         for layer in layers if samples else []:
-            z, d = samples[layer.name]
-            tensors[_PENDING + layer.name].add_(self._mean(layer, z, d), alpha=len(z) / steps)
+            z, d, factor = samples[layer.name]
+            key = (id(d), z.places, z.signs)
+            met = shared[key] = shared[key] if key in shared else z.gathered(d)
+            tensors[_PENDING + layer.name].add_(self._sum(layer, z, met), alpha=factor / (steps * d.shape[1]))
         if not self.start.ready(step):
             return {layer.name: partial(_as_it_is, None) for layer in layers}
         # M changes no more in this sequence, and errors are as large as what layers send: each is made when it is asked for.
-        return {one.name: partial(self._later, tensors, one, errors[one.name], correction) for one in layers}
+        sent = {id(error): error * correction for error in {id(error): error for error in errors.values()}.values()}
+        return {one.name: partial(self._later, tensors, one, sent[id(errors[one.name])]) for one in layers}
 
     @torch.no_grad()
-    def _later(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, correction: float) -> Tensor:
+    def _later(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor) -> Tensor:
         with _as_they_are(error.device.type):
-            return self._errors(tensors, layer, error, correction)
+            return self._errors(tensors, layer, error)

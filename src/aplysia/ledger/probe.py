@@ -24,6 +24,7 @@ from aplysia.ledger.amount import Book, Phase
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.ops.geometry import AbstractGeometry
+from aplysia.rng import seeded
 
 _aten = torch.ops.aten
 _MATMULS = {_aten.mm.default: (0, 1), _aten.addmm.default: (1, 2), _aten.bmm.default: (0, 1)}
@@ -151,6 +152,9 @@ class Probe(TorchDispatchMode):
                 self._keep(out, found[0].reshape(out.shape), found[1])
         elif func._schema.name in _DRAWS and isinstance(out, Tensor):
             self._draw(kwargs or {}, out)
+        elif func is torch.ops.aplysia.normals_.default:
+            for part, seed in zip(out, args[1], strict=True):
+                self._draw({"generator": seeded(out.device, seed)}, part)
         self._note_writes(func, args)
         return out
 

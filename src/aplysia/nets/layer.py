@@ -25,6 +25,7 @@ from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
 from aplysia.ops.pairs import by_pairs
 from aplysia.ops.precision import AbstractPrecision, Float32
+from aplysia.ops.readout import total
 from aplysia.ops.synapse import Connection, hold, synapse
 from aplysia.types import Held
 
@@ -263,8 +264,7 @@ class Layer(nn.Module):
             currents = currents + disturbance
         before = neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
         out, after = neuron.scan(currents, before, through_time=route.through_time)
-        # Per sample and step first: a float32 sum over a whole chunk would no longer be an exact integer.
-        spikes = out.detach().flatten(2).sum(2).sum(dtype=torch.float64) if neuron.spiking else _nothing(out).spikes
+        spikes = total(out.detach()) if neuron.spiking else _nothing(out).spikes
         mask = state.mask
         if self.dropout > 0.0 and route.generator is not None and neuron.spiking:
             if mask is None:

@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aplysia.errors import RecipeError
-from aplysia.ops.normal import fill_normal
+from aplysia.ops.normal import fill_normal, fill_normals
 from aplysia.ops.pairs import add_pairs
-from aplysia.rng import generator
+from aplysia.rng import seed_of, seeded
 
 
 class AbstractLaw(ABC):
@@ -37,6 +37,11 @@ class AbstractLaw(ABC):
     def draw(self, out: Tensor, source: torch.Generator) -> None:
         """Fill `out` `[B, …]` with one z; the source is on its device."""
 
+    def draw_all(self, out: Tensor, seeds: list[int]) -> None:
+        """Fill each `out[i]` with one z from a fresh source of seed i; may be replaced by what does so at once."""
+        for z, seed in zip(out, seeds, strict=True):
+            self.draw(z, seeded(out.device, seed))
+
 
 @dataclass(frozen=True)
 class Gaussian(AbstractLaw):
@@ -44,6 +49,9 @@ class Gaussian(AbstractLaw):
 
     def draw(self, out: Tensor, source: torch.Generator) -> None:
         fill_normal(out, source)
+
+    def draw_all(self, out: Tensor, seeds: list[int]) -> None:
+        fill_normals(out, seeds)
 
 
 @dataclass(frozen=True)
@@ -373,8 +381,8 @@ class NoiseSource:
         size = 2 if self.noise.antithetic else 1
         first, last = start // size, (start + steps - 1) // size
         draws = like.new_empty(last - first + 1, *like.shape)
-        for place, z in enumerate(draws):
-            self.noise.law.draw(z, generator(like.device, self.seed, self.purpose, name, self.step, first + place))
+        pairs = range(first, last + 1)
+        self.noise.law.draw_all(draws, [seed_of(self.seed, self.purpose, name, self.step, pair) for pair in pairs])
         every = range(start, start + steps)
         return Drawn(draws, tuple(t // size - first for t in every), tuple(-1 if t % size else 1 for t in every))
 

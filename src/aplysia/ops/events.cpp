@@ -8,6 +8,7 @@
 // cache.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -170,6 +171,15 @@ struct Block {
     }
 };
 
+// One row's share of a tile: later = now + decay·later, which goes into the table, too.
+inline void trace_on(const float* now, float decay, int64_t width, float* later, float* table) {
+    if (width == COLUMNS)
+#pragma omp simd
+        for (int64_t j = 0; j < COLUMNS; ++j) table[j] = later[j] = std::fma(decay, later[j], now[j]);
+    else
+        for (int64_t j = 0; j < width; ++j) table[j] = later[j] = std::fma(decay, later[j], now[j]);
+}
+
 // A panel of the transposed weight, `[inputs, columns]`; columns beyond the last unit are 0.
 inline void turn(const float* weight, int64_t p, int64_t inputs, int64_t units, float* to) {
     const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
@@ -254,10 +264,12 @@ void event_forward(
     }
 }
 
-// out[n, m] = Σ_r delta[r, n]·drive[r, m]
+// out[n, m] = Σ_r d[r, n]·drive[r, m] with d[r] = delta[r] + decay·d[r + batch], a step later.
 void event_outer(
-    const float* drive, const float* delta, int64_t samples, int64_t inputs, int64_t units, float* out, int threads
+    const float* drive, const float* delta, const float* decay, int64_t samples, int64_t inputs, int64_t units, int64_t batch, float* out,
+    int threads
 ) {
+    const bool traced = batch < samples;
     const int64_t blocks = (samples + ROWS - 1) / ROWS;
     // Whole squares of a transposition.
     const int64_t share = ((inputs + threads - 1) / threads + 3) / 4 * 4;
@@ -295,18 +307,24 @@ void event_outer(
             ends[0] = 0;
             float* sums = tile.of((BAGS + ROWS) * COLUMNS);
             float* table = sums + BAGS * COLUMNS;
+            float* later = panel.of(traced ? batch * COLUMNS : 0);
             for (int64_t from = 0; from < units; from += COLUMNS) {
                 const int64_t width = std::min(COLUMNS, units - from);
                 if (width < COLUMNS) std::memset(table, 0, ROWS * COLUMNS * sizeof(float));
-                for (int64_t k = 0; k < blocks; ++k) {
+                if (traced) std::memset(later, 0, batch * COLUMNS * sizeof(float));
+                // Back in time, as what comes from later asks for.
+                for (int64_t k = blocks - 1; k >= 0; --k) {
                     const int64_t size = std::min(ROWS, samples - k * ROWS);
                     const float* rest = delta + k * ROWS * units + from;
-                    if (width == COLUMNS)
+                    if (traced)
+                        for (int64_t r = size - 1; r >= 0; --r)
+                            trace_on(rest + r * units, *decay, width, later + (k * ROWS + r) % batch * COLUMNS, table + r * COLUMNS);
+                    else if (width == COLUMNS)
                         for (int64_t r = 0; r < size; ++r) std::memcpy(table + r * COLUMNS, rest + r * units, COLUMNS * sizeof(float));
                     else
                         for (int64_t r = 0; r < size; ++r) std::memcpy(table + r * COLUMNS, rest + r * units, width * sizeof(float));
-                    if (k == 0)
-                        add_tiles<true>(ends, count, rows, factors, table, start, sums, COLUMNS);
+                    if (k == blocks - 1)
+                        add_tiles<true>(ends + k * count, count, rows, factors, table, start, sums, COLUMNS);
                     else
                         add_tiles<false>(ends + k * count, count, rows, factors, table, start, sums, COLUMNS);
                 }

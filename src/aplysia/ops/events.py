@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, AbstractOfOne, AbstractWrapped, Conv2d, Dense
-from aplysia.ops.native import call, library, ready
+from aplysia.ops.native import call, library, numbers, ready
+from aplysia.ops.scan import backward_trace
 from aplysia.ops.winograd import Winograd
 
 # Of a drive's entries, by the type of full products: with more that are not 0, those are as fast (`benchmarks/events.py`).
@@ -113,6 +114,13 @@ class AbstractEvents(AbstractWrapped):
     def sum_forward(self, kernels: ctypes.CDLL, drive: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """`forward` by events."""
 
+    def sum_traced(
+        self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size, steps: int, decay: float
+    ) -> Tensor:
+        """`outer_of_traces` by events."""
+        summed = backward_trace(delta.unflatten(0, (steps, -1)), decay)
+        return self.sum_outer(kernels, summed.flatten(0, 1), pre, weight_shape)
+
     @abstractmethod
     def sum_outer(self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         """`outer` by events."""
@@ -141,6 +149,14 @@ class Summed(AbstractOfOne):
             return self.plain.outer(delta, pre, weight_shape)
         return self.plain.sum_outer(kernels, delta.contiguous(), pre, weight_shape)
 
+    def outer_of_traces(
+        self, delta: Tensor, pre: Tensor, weight_shape: torch.Size, *, steps: int, decay: float
+    ) -> Tensor:
+        kernels = library()
+        if kernels is None or delta.dtype != torch.float32 or not self.is_it(pre):
+            return super().outer_of_traces(delta, pre, weight_shape, steps=steps, decay=decay)
+        return self.plain.sum_traced(kernels, delta.contiguous(), pre, weight_shape, steps, decay)
+
 
 @dataclass(frozen=True)
 class DenseEvents(AbstractEvents):
@@ -159,9 +175,14 @@ class DenseEvents(AbstractEvents):
         return out
 
     def sum_outer(self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
+        return self.sum_traced(kernels, delta, pre, weight_shape, 1, 0.0)
+
+    def sum_traced(
+        self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size, steps: int, decay: float
+    ) -> Tensor:
         out = pre.new_empty(weight_shape)
-        sizes = [len(pre), weight_shape[1], weight_shape[0]]
-        call(kernels.event_outer, [pre, delta], sizes, out)
+        sizes = [len(pre), weight_shape[1], weight_shape[0], len(pre) // steps]
+        call(kernels.event_outer, [pre, delta, numbers(decay)], sizes, out)
         return out
 
 

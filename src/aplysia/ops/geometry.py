@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from aplysia.ops.scan import backward_trace
 from aplysia.ops.wide import FEW, narrow_product, wide_product
 
 # Weights from which on a product takes longer than calls to operations do.
@@ -64,6 +65,16 @@ class AbstractGeometry(ABC):
     @abstractmethod
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         """Σ over samples of δ ⊗ pre, in the shape of the weight."""
+
+    def outer_of_traces(
+        self, delta: Tensor, pre: Tensor, weight_shape: torch.Size, *, steps: int, decay: float
+    ) -> Tensor:
+        """Σ_t δ[t] ⊗ a[t] over the K steps of `pre` `[K·B, …]`, a[t] = λ·a[t−1] + pre[t] with nothing before them:
+
+        Σ_t d[t] ⊗ pre[t],   d[t] = δ[t] + λ·d[t+1]
+        """
+        summed = backward_trace(delta.unflatten(0, (steps, -1)), decay)
+        return self.outer(summed.flatten(0, 1), pre, weight_shape)
 
     @abstractmethod
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:

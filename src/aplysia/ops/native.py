@@ -2,9 +2,9 @@
 
 They are for what no element-wise kernel does well: sums over events (`aplysia.ops.events`), convolutions tile by tile
 (`aplysia.ops.winograd`), products with a short side (`aplysia.ops.wide`), averages of neighbours (`aplysia.ops.pool`), scans of
-any number of steps (`aplysia.ops.scan`), noise (`aplysia.ops.normal`), pairs of steps (`aplysia.ops.pairs`); and for memory
-that is kept from step to step (`aplysia.ops.memory`). They serve on a CPU where kernels run compiled (`aplysia.ops.backend`);
-everything runs without them.
+any number of steps (`aplysia.ops.scan`), errors at the readout (`aplysia.ops.readout`), noise (`aplysia.ops.normal`), pairs of
+steps (`aplysia.ops.pairs`); and for memory that is kept from step to step (`aplysia.ops.memory`). They serve on a CPU where
+kernels run compiled (`aplysia.ops.backend`); everything runs without them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,17 @@ class _Part:
 _BASIC = ("-shared", "-fPIC")
 _KERNELS = _Part(
     "native",
-    ("events.cpp", "lif.cpp", "normal.cpp", "pairs.cpp", "pool.cpp", "trace.cpp", "wide.cpp", "winograd.cpp"),
+    (
+        "events.cpp",
+        "lif.cpp",
+        "normal.cpp",
+        "pairs.cpp",
+        "pool.cpp",
+        "readout.cpp",
+        "trace.cpp",
+        "wide.cpp",
+        "winograd.cpp",
+    ),
     ("native.h",),
     ("-O3", "-fno-math-errno", "-std=c++17", *_BASIC),
     # Without OpenMP one thread does all.

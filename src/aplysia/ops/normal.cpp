@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <random>
+#include <vector>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -116,19 +118,40 @@ inline void normals(const uint32_t* first, const uint32_t* second, float* cosine
     }
 }
 
+// The numbers of one group, of which the last one of a draw is cut.
+inline void fill_group(uint64_t key, int64_t group, int64_t count, float* out) {
+    Words words;
+    philox(static_cast<uint64_t>(group) * SIDE, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), words);
+    float made[GROUP];
+    normals(words.at[0], words.at[1], made, made + SIDE);
+    normals(words.at[2], words.at[3], made + 2 * SIDE, made + 3 * SIDE);
+    std::memcpy(out + group * GROUP, made, std::min<int64_t>(GROUP, count - group * GROUP) * sizeof(float));
+}
+
+// What torch's generator gives first for a seed, as a number of 63 bits.
+inline uint64_t first_of(int64_t seed) {
+    std::mt19937 engine(static_cast<uint32_t>(seed));
+    const uint64_t high = engine(), low = engine();
+    return (high << 32 | low) & 0x7FFFFFFFFFFFFFFFull;
+}
+
 }  // namespace
 
-extern "C" void fill_normal(int64_t key, int64_t count, float* out, int threads) {
-    const uint32_t key0 = static_cast<uint32_t>(key), key1 = static_cast<uint32_t>(static_cast<uint64_t>(key) >> 32);
+extern "C" {
+
+void fill_normal(int64_t key, int64_t count, float* out, int threads) {
     const int64_t groups = (count + GROUP - 1) / GROUP;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t g = 0; g < groups; ++g) {
-        Words words;
-        philox(static_cast<uint64_t>(g) * SIDE, key0, key1, words);
-        float made[GROUP];
-        normals(words.at[0], words.at[1], made, made + SIDE);
-        normals(words.at[2], words.at[3], made + 2 * SIDE, made + 3 * SIDE);
-        const int64_t size = g + 1 < groups ? GROUP : count - g * GROUP;
-        std::memcpy(out + g * GROUP, made, size * sizeof(float));
-    }
+    for (int64_t g = 0; g < groups; ++g) fill_group(static_cast<uint64_t>(key), g, count, out);
 }
+
+// Each of `draws` times `count` numbers from a seed of its own.
+void fill_normals(const int64_t* seeds, int64_t draws, int64_t count, float* out, int threads) {
+    const int64_t groups = (count + GROUP - 1) / GROUP;
+    std::vector<uint64_t> keys(draws);
+    for (int64_t d = 0; d < draws; ++d) keys[d] = first_of(seeds[d]);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < draws * groups; ++i) fill_group(keys[i / groups], i % groups, count, out + i / groups * count);
+}
+
+}  // extern "C"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from aplysia.ops.native import call, library
+from aplysia.rng import seeded
 
 _SIDE = 16
 _LOW = 0xFFFFFFFF
@@ -40,6 +41,30 @@ def fill_normal(out: Tensor, source: torch.Generator) -> None:
         torch.ops.aplysia.normal_(out, generator=source)
 
 
+def fill_normals(out: Tensor, seeds: list[int]) -> None:
+    """Fill each `out[i]` as `fill_normal` does from a fresh generator of seed i, in one call.
+
+    Args:
+        out: `[D, …]`.
+        seeds: D of them, of 63 bits.
+    """
+    if out.device.type != "cpu" or out.dtype != torch.float32 or not out.is_contiguous():
+        for part, seed in zip(out, seeds, strict=True):
+            fill_normal(part, seeded(out.device, seed))
+    else:
+        torch.ops.aplysia.normals_(out, seeds)
+
+
+def _fill_all(out: Tensor, seeds: list[int]) -> Tensor:
+    kernels = library()
+    if kernels is None:
+        for part, seed in zip(out, seeds, strict=True):
+            _fill(part, generator=seeded("cpu", seed))
+    elif seeds:
+        call(kernels.fill_normals, [torch.tensor(seeds, device="cpu")], [len(seeds), out[0].numel()], out)
+    return out
+
+
 def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:
     key = int(torch.empty((), dtype=torch.int64, device="cpu").random_(generator=generator))
     kernels = library()
@@ -55,6 +80,8 @@ def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:
 _OPERATIONS = torch.library.Library("aplysia", "FRAGMENT")
 _OPERATIONS.define("normal_(Tensor(a!) out, *, Generator generator) -> Tensor(a!)")
 _OPERATIONS.impl("normal_", _fill, "CPU")
+_OPERATIONS.define("normals_(Tensor(a!) out, int[] seeds) -> Tensor(a!)")
+_OPERATIONS.impl("normals_", _fill_all, "CPU")
 
 
 def _words(key: int, counters: Tensor) -> list[Tensor]:

@@ -90,6 +90,13 @@ class Narrow(AbstractWrapped):
             return self.plain.outer(delta, pre, weight_shape)
         return self.plain.outer(delta.to(self.dtype), pre.to(self.dtype), weight_shape).to(delta.dtype)
 
+    def outer_of_traces(
+        self, delta: Tensor, pre: Tensor, weight_shape: torch.Size, *, steps: int, decay: float
+    ) -> Tensor:
+        if self.skips_zeros(pre, weight_shape):
+            return self.plain.outer_of_traces(delta, pre, weight_shape, steps=steps, decay=decay)
+        return super().outer_of_traces(delta, pre, weight_shape, steps=steps, decay=decay)
+
     def skips_zeros(self, drive: Tensor, weight_shape: torch.Size) -> bool:
         return self.plain.skips_zeros(drive, weight_shape)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aplysia.ops.geometry import AbstractGeometry, Dense
-from aplysia.ops.scan import weighted_sum
+from aplysia.ops.scan import weighted_sum, weighted_sums
 
 Outer = Callable[[Tensor, Tensor, torch.Size], Tensor]
 
@@ -127,6 +127,10 @@ class _Hold(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (delta,) = gradients
         value = bias = None
+        if all(ctx.needs_input_grad[:2]) and delta.ndim == 3:
+            # Both while they are in the cache.
+            value, bias = weighted_sums(delta, ctx.weights)
+            return value, bias, None, None
         if ctx.needs_input_grad[1]:
             bias = ctx.geometry.bias_gradient(delta.flatten(0, 1))
         if ctx.needs_input_grad[0]:

@@ -4,11 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 namespace {
 
 // Entries that go through all steps before the next ones: what the first cache holds.
 constexpr int64_t PART = 2048;
+
+// Samples whose sums are made by one thread.
+constexpr int64_t SAMPLES = 8;
 
 }  // namespace
 
@@ -47,6 +51,34 @@ void weighted_sum(const float* x, const float* weights, int64_t steps, int64_t s
         for (int64_t t = 1; t < steps; ++t)
             for (int64_t i = from; i < to; ++i) out[i] = std::fma(weights[t], x[t * size + i], out[i]);
     }
+}
+
+// The same of x [steps, batch, units], and the plain sum over steps and samples.
+void weighted_sums(
+    const float* x, const float* weights, float* plain, int64_t steps, int64_t batch, int64_t units, float* out, int threads
+) {
+    // Of so many samples, so that no sum depends on the number of threads.
+    const int64_t parts = (batch + SAMPLES - 1) / SAMPLES;
+    std::vector<float> sums(parts * units);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t part = 0; part < parts; ++part) {
+        float* sum = sums.data() + part * units;
+        for (int64_t b = part * SAMPLES; b < std::min(batch, (part + 1) * SAMPLES); ++b) {
+            float* to = out + b * units;
+            for (int64_t t = 0; t < steps; ++t) {
+                const float *now = x + (t * batch + b) * units, weight = weights[t];
+                if (t == 0)
+#pragma omp simd
+                    for (int64_t i = 0; i < units; ++i) to[i] = weight * now[i], sum[i] += now[i];
+                else
+#pragma omp simd
+                    for (int64_t i = 0; i < units; ++i) to[i] = std::fma(weight, now[i], to[i]), sum[i] += now[i];
+            }
+        }
+    }
+    std::copy(sums.begin(), sums.begin() + units, plain);
+    for (int64_t part = 1; part < parts; ++part)
+        for (int64_t i = 0; i < units; ++i) plain[i] += sums[part * units + i];
 }
 
 }  // extern "C"

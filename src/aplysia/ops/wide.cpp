@@ -17,9 +17,14 @@ namespace {
 constexpr int64_t PANEL = 512, NARROWEST = 64, PART = 512, HELD = 1 << 15;
 constexpr int MOST = LANES == 16 ? 12 : 6;
 
+// How far rows and terms of the first matrix lie apart, so that it need not be turned in memory.
+struct Strides {
+    int64_t row, term;
+};
+
 // So many vectors of so many rows.
 template <int ROWS, int VECTORS>
-inline void vectors(const float* a, const float* b, int64_t terms, int64_t depth, int64_t columns, bool first, float* out) {
+inline void vectors(const float* a, const float* b, int64_t terms, Strides at, int64_t columns, bool first, float* out) {
     vector sums[ROWS][VECTORS];
     for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < VECTORS; ++v)
@@ -28,7 +33,7 @@ inline void vectors(const float* a, const float* b, int64_t terms, int64_t depth
         vector row[VECTORS];
         for (int v = 0; v < VECTORS; ++v) row[v] = *reinterpret_cast<const vector*>(b + k * columns + v * LANES);
         for (int r = 0; r < ROWS; ++r) {
-            const vector factor = vector{} + a[r * depth + k];
+            const vector factor = vector{} + a[r * at.row + k * at.term];
             for (int v = 0; v < VECTORS; ++v) sums[r][v] += factor * row[v];
         }
     }
@@ -37,19 +42,19 @@ inline void vectors(const float* a, const float* b, int64_t terms, int64_t depth
 }
 
 template <int ROWS>
-void product(const float* a, const float* b, int64_t terms, int64_t depth, int64_t columns, int64_t width, bool first, float* out) {
+void product(const float* a, const float* b, int64_t terms, Strides at, int64_t columns, int64_t width, bool first, float* out) {
     int64_t c = 0;
-    for (; c + 2 * LANES <= width; c += 2 * LANES) vectors<ROWS, 2>(a, b + c, terms, depth, columns, first, out + c);
-    for (; c + LANES <= width; c += LANES) vectors<ROWS, 1>(a, b + c, terms, depth, columns, first, out + c);
+    for (; c + 2 * LANES <= width; c += 2 * LANES) vectors<ROWS, 2>(a, b + c, terms, at, columns, first, out + c);
+    for (; c + LANES <= width; c += LANES) vectors<ROWS, 1>(a, b + c, terms, at, columns, first, out + c);
     for (; c < width; ++c)
         for (int r = 0; r < ROWS; ++r) {
             float sum = first ? 0.0f : out[r * columns + c];
-            for (int64_t k = 0; k < terms; ++k) sum += a[r * depth + k] * b[k * columns + c];
+            for (int64_t k = 0; k < terms; ++k) sum += a[r * at.row + k * at.term] * b[k * columns + c];
             out[r * columns + c] = sum;
         }
 }
 
-using Product = void (*)(const float*, const float*, int64_t, int64_t, int64_t, int64_t, bool, float*);
+using Product = void (*)(const float*, const float*, int64_t, Strides, int64_t, int64_t, bool, float*);
 
 template <int... NUMBERS>
 Product of_rows(int64_t rows, std::integer_sequence<int, NUMBERS...>) {
@@ -97,10 +102,11 @@ inline void dots(
 
 }  // namespace
 
-// out[r, c] = Σ_k a[r, k]·b[k, c]
+// out[r, c] = Σ_k a[r, k]·b[k, c]; a's numbers are `row` and `term` apart.
 extern "C" void wide_product(
-    const float* a, const float* b, int64_t rows, int64_t depth, int64_t columns, float* out, int threads
+    const float* a, const float* b, int64_t rows, int64_t depth, int64_t columns, int64_t row, int64_t term, float* out, int threads
 ) {
+    const Strides at = {row, term};
     const int64_t tiles = (rows + MOST - 1) / MOST, wholes = columns / (2 * LANES);
     // Threads that write side by side into one row fetch each other's lines ahead, so rows are shared out where there are many.
     const bool tall = tiles >= 4 * threads;
@@ -118,7 +124,7 @@ extern "C" void wide_product(
             for (int64_t t = tiles * stripe / stripes; t < tiles * (stripe + 1) / stripes; ++t) {
                 const int64_t top = rows * t / tiles, size = rows * (t + 1) / tiles - top;
                 of_rows(size, std::make_integer_sequence<int, MOST>())(
-                    a + top * depth + part, b + part * columns + from, std::min(PART, depth - part), depth, columns, width, part == 0,
+                    a + top * row + part * term, b + part * columns + from, std::min(PART, depth - part), at, columns, width, part == 0,
                     out + top * columns + from
                 );
             }

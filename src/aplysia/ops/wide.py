@@ -29,7 +29,7 @@ def wide_product(a: Tensor, b: Tensor) -> Tensor:
         return _blocks(a, b)
     (rows, depth), columns = a.shape, b.shape[1]
     out = a.new_empty(rows, columns)
-    call(kernels.wide_product, [a.contiguous(), b], [rows, depth, columns], out)
+    call(kernels.wide_product, [a, b], [rows, depth, columns, *a.stride()], out)
     return out
 
 

@@ -104,7 +104,7 @@ def opzo_imagenet() -> Recipe:
             ImageFolder(path="imagenet", size=(224, 224), resize=256, stream=True),
             nf_resnet_text(34),
         ),
-        rule=PseudoZerothOrder(feedback=MomentumFeedback(form=Pooled()), noise=Noise(alpha=0.1)),
+        rule=PseudoZerothOrder(feedback=MomentumFeedback(form=Pooled()), noise=Noise(alpha=0.1, traced=False)),
         init=He(zero_readout=True),
         augment=(RandomCrop(padding=16), RandomFlip()),
         epochs=2,

@@ -37,7 +37,7 @@ _SOURCE = "Xiao et al. 2024, main table, from a note on the paper"
 
 
 # Half the noise of the rule's default: more of it costs accuracy on these nets than it brings in feedback.
-_QUIET = Noise(alpha=0.1)
+_QUIET = Noise(alpha=0.1, traced=False)
 RATES = (0.05, 0.1, 0.2)
 LADDER = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5)
 FMNIST_BUDGET = Budget(16_000, 3, "results/tuning/opzo-fmnist.json")
@@ -248,7 +248,7 @@ def opzo_questions() -> Table:
     noise("α=0.2", alpha=0.2)
     noise("α=0.5", alpha=0.5)
     noise("no antithetic pairs", antithetic=False)
-    noise("traces without noise", traced=False)
+    noise("noise in the traces", traced=True)
     noise("Rademacher", law=Rademacher())
     noise("sphere", law=Sphere())
     noise("membrane", site=Membrane())

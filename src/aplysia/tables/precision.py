@@ -20,7 +20,7 @@ def precision() -> Table:
     rules: dict[str, AbstractSpatial] = {
         "BP": Symmetric(),
         "DFA": DirectFeedback(scale=0.2),
-        "OPZO": PseudoZerothOrder(noise=Noise(alpha=0.1)),
+        "OPZO": PseudoZerothOrder(noise=Noise(alpha=0.1, traced=False)),
     }
     rows = [
         Row(f"{name}, {kind}", replace(base, rule=rule, precision=chosen), group=kind)

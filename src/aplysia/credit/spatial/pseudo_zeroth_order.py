@@ -3,13 +3,14 @@
     forward     all hidden layers send a_l + α·z_l                    (`aplysia.nets.noise`)
     feedback    M_l ← λ·M_l + (1 − λ)·õ·z_lᵀ/α                        E[õ zᵀ]/α = Jacobian of the outputs by layer l
     error       g_l[t] = M_lᵀ·e[t],   e[t] = ∂L[t]/∂õ[t]              in closed form from the same noisy output
-    update      ΔW_l ∝ Σ_t (ψ(u_l[t]) ∘ g_l[t]) ⊗ â_{l−1}[t]          the readout by its exact gradient
+    update      ΔW_l ∝ Σ_t (ψ(u_l[t]) ∘ g_l[t]) ⊗ â_{l−1}[t]          â a trace of spikes; the readout by its exact gradient
 
 Confirmed of the paper, second-hand: the equations above, all layers disturbed in one pass, a λ very near 1. The practical form
 drops 1/α; M is then α times the Jacobian, so that α is also a factor on the learning rate of the hidden layers. Not known to
-us, and chosen here: how M starts, how often it changes, α, one z per sample, that noise is heard by the traces, what noise a
-convolution gets, and the meaning of intermediate global learning: an extra classifier on a hidden layer, trained by its own
-exact gradient, whose output and error serve the layers below it in place of the top's.
+us, and chosen here: how M starts, how often it changes, α, one z per sample, what noise a convolution gets, and the meaning
+of intermediate global learning: an extra classifier on a hidden layer, trained by its own exact gradient, whose output and
+error serve the layers below it in place of the top's. Whether the noise that a synapse received enters its trace is not known
+either; the trace is written as a sum over spikes, so by default it does not (`Noise.traced`), and an update costs events alone.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class PseudoZerothOrder(AbstractSeeded):
     summary: ClassVar[str] = "one noisy pass; feedback from the output learnt from the noise by momentum (OPZO)"
     tunable: ClassVar[Tunable] = {"feedback.momentum": (0.9, 0.999, False)}
 
-    noise: Noise = field(default_factory=Noise)
+    noise: Noise = field(default_factory=partial(Noise, traced=False))
     feedback: MomentumFeedback = field(default_factory=MomentumFeedback)
     scaled: bool = True
     intermediate: tuple[str, ...] = ()
@@ -118,9 +119,9 @@ class PseudoZerothOrder(AbstractSeeded):
             errors.insert(0, error)
             if layer.name in self.intermediate:
                 answer, error, own[layer.name] = self._classify(net, seen, place)
+        factors = None
         if self.scaled and seen.source is not None:
-            amplitudes = [noise_amplitude(layer, seen.source) for layer in net.hidden]
-            answers = [given / amplitude for given, amplitude in zip(answers, amplitudes, strict=True)]
+            factors = [1.0 / noise_amplitude(layer, seen.source) for layer in net.hidden]
         self._errors = self.feedback.run_late(
             self.tensors,
             net.hidden,
@@ -130,6 +131,7 @@ class PseudoZerothOrder(AbstractSeeded):
             step=self.step,
             steps=seen.steps,
             first=seen.start == 0,
+            factors=factors,
         )
         for name, exact in own.items():
             self._errors[name] = partial(_joined, self._errors[name], exact)

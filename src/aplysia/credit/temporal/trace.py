@@ -10,6 +10,7 @@ without memory the trace is the input itself. The pre-activity of a bias is 1, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -47,10 +48,13 @@ class DecayingTrace(AbstractEligibility):
         if decay == 0.0 or (steps < _WORTH and carry is not None):
             return None
 
+        if carry is None:
+            return partial(geometry.outer_of_traces, steps=steps, decay=decay)
+
         def outer(delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
             summed = backward_trace(delta.unflatten(0, (steps, -1)), decay)
             update = geometry.outer(summed.flatten(0, 1), pre, weight_shape)
-            return update if carry is None else update.add_(geometry.outer(decay * summed[0], carry, weight_shape))
+            return update.add_(geometry.outer(decay * summed[0], carry, weight_shape))
 
         return outer
 
