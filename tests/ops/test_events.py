@@ -153,6 +153,29 @@ def test_bf16_products_give_way_to_sums_below_half_the_share(compiled: None, ful
     assert full == ["forward"]
 
 
+@pytest.mark.parametrize("units", [100, 128])
+@pytest.mark.parametrize(("steps", "batch"), [(1, 60), (2, 200), (6, 33), (40, 10)])
+def test_updates_by_traces_are_those_of_all_past_events(compiled: None, units: int, steps: int, batch: int) -> None:
+    """Against the traces themselves in float64: a bound of the rounding of one sum after another."""
+    source, decay = torch.Generator().manual_seed(1), 0.7
+    drive = (torch.rand(steps * batch, 170, generator=source) < 0.1).float()
+    delta = torch.randn(steps * batch, units, generator=source)
+    shape = torch.Size((units, 170))
+    geometry = events.for_events(Dense()).settled(drive, shape)
+    assert isinstance(geometry, events.Summed)
+    trace, traces = torch.zeros(batch, 170, dtype=torch.float64), []
+    for now in drive.double().unflatten(0, (steps, batch)):
+        trace = decay * trace + now
+        traces.append(trace)
+    past = torch.cat(traces)
+    exact, sizes = delta.double().t() @ past, delta.double().abs().t() @ past
+    found = [geometry.outer_of_traces(delta, drive, shape, steps=steps, decay=decay)]
+    found += [one.outer_of_traces(delta, drive, shape, steps=steps, decay=decay) for one in (Dense(), geometry.plain)]
+    terms = 2 * steps + int((drive != 0).sum(0).max()) + 2
+    for update in found:
+        assert bool(((update - exact).abs() <= EPS / 2 * terms * sizes + 1e-30).all())
+
+
 @pytest.mark.parametrize("chunks", [(6,), (2, 4), (3, 1, 2), (1, 5), (1, 1, 4)])
 @pytest.mark.parametrize(("plain", "drive", "weight"), [SHAPES["dense, odd"], SHAPES["conv"]], ids=["dense", "conv"])
 def test_memory_on_the_errors_side_pairs_alike(

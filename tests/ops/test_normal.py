@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from aplysia.nets.noise import Drawn, Noise, NoiseSource
+from aplysia.nets.noise import AbstractLaw, Drawn, Gaussian, Noise, NoiseSource, Rademacher, Sphere
 from aplysia.ops import native, normal
-from aplysia.ops.normal import fill_normal
+from aplysia.ops.normal import fill_normal, fill_normals
 from aplysia.ops.pairs import add_pairs
+from aplysia.rng import seeded
 
 
 def source(seed: int = 0) -> torch.Generator:
@@ -89,6 +90,36 @@ def test_calls_and_seeds_differ_and_repeat(compiled: None) -> None:
     assert not torch.equal(out[0], out[1])
     assert torch.equal(out[0], drawn(500))
     assert abs(float(torch.corrcoef(torch.stack([drawn(50_000, 1), drawn(50_000, 2)]))[0, 1])) < 5 / math.sqrt(50_000)
+
+
+SEEDS = [5, (1 << 62) + 12_345, (1 << 63) - 1]
+
+
+@pytest.mark.parametrize("count", [1, 64, 1001])
+@pytest.mark.parametrize("kernels", [True, False])
+def test_many_draws_are_those_of_their_seeds(
+    compiled: None, count: int, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel makes torch's generator of each seed itself."""
+    if not kernels:
+        monkeypatch.setattr(normal, "library", lambda: None)
+    out, alone = torch.empty(2, 3, count)
+    fill_normals(out, SEEDS)
+    for part, seed in zip(alone, SEEDS, strict=True):
+        fill_normal(part, seeded("cpu", seed))
+    assert torch.equal(out, alone)
+    fill_normals(out[:0], [])
+
+
+@pytest.mark.parametrize("law", [Gaussian(), Rademacher(), Sphere()], ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_laws_draw_all_as_one_by_one(compiled: None, law: AbstractLaw, dtype: torch.dtype) -> None:
+    out, alone = torch.empty(2, 3, 4, 17, dtype=dtype)
+    law.draw_all(out, SEEDS)
+    for part, seed in zip(alone, SEEDS, strict=True):
+        law.draw(part, seeded("cpu", seed))
+    assert torch.equal(out, alone)
+    assert len(out[:, 0, 0].unique(dim=0)) == 3 or isinstance(law, Rademacher)
 
 
 def test_other_types_are_drawn_by_torch() -> None:

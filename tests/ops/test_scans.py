@@ -7,7 +7,18 @@ import torch
 from helpers import SURROGATES, assert_rate, psi_of
 from torch import Tensor
 
-from aplysia.ops.scan import BLOCK, AbstractReset, Dynamics, HardReset, SoftReset, decaying_trace, leaky_sum, lif_scan
+from aplysia.ops.scan import (
+    BLOCK,
+    AbstractReset,
+    Dynamics,
+    HardReset,
+    SoftReset,
+    decaying_trace,
+    leaky_sum,
+    lif_scan,
+    weighted_sum,
+    weighted_sums,
+)
 from aplysia.ops.surrogate import AbstractSurrogate, Sigmoid
 
 RESETS = [SoftReset(), SoftReset(amount=0.3), HardReset(), HardReset(value=-0.4)]
@@ -159,3 +170,23 @@ def test_a_trace_does_not_write_into_the_drive() -> None:
     traces, _ = decaying_trace(x, None, 0.5)
     traces.zero_()
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 70), (6, 37, 801)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_weighted_and_plain_sums(compiled: None, shape: tuple[int, ...], threads: int) -> None:
+    """Over steps, and over steps and samples, at once; against float64 within the rounding of one sum after another."""
+    x, weights = torch.randn(shape, generator=torch.Generator().manual_seed(2)), [0.5**t + 0.1 for t in range(shape[0])]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    weighted, plain = weighted_sums(x, weights)
+    torch.set_num_threads(before)
+    factors = torch.tensor(weights).double()[:, None, None]
+    eps = torch.finfo(torch.float32).eps / 2
+    terms = shape[0] * shape[1]
+    for found, exact, sizes, count in (
+        (weighted, (factors * x).sum(0), (factors * x).abs().sum(0), shape[0]),
+        (plain, x.double().sum((0, 1)), x.double().abs().sum((0, 1)), terms),
+    ):
+        assert bool(((found - exact).abs() <= eps * (count + 2) * sizes).all())
+    assert torch.equal(weighted, weighted_sum(x, weights))
