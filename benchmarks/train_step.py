@@ -11,6 +11,7 @@ of the same net and nothing else, in float32 and, beside it, in bfloat16. Contes
 hidden layers in bf16 (`precision=bfloat16`), those called `…_full` no sums over events in place of products, which the others
 take where little fires (`aplysia.ops.events`); so what fires matters to ours, and to no peer. Weights stay as they are, with
 rates as in a net at its start; in `…_busy` they are twice as large, and fire as much as in nets trained by direct feedback.
+Noise is on what layers send; in `…_heard` traces hold it, too, and in `…_membrane` it is in the potentials, the other site.
 Peers run in float32, and the fastest of them under bf16 autocast, too, with ratios of its own.
 
 The process keeps freed memory, as every run of ours does by itself (`aplysia.kept_memory`); the peers gain by that too. The
@@ -36,6 +37,7 @@ from dense_peers import BATCH, PEERS, SIZES, inputs, linears, sgd
 from interleave import Step
 
 import aplysia
+from aplysia.nets.noise import Membrane, Noise
 from aplysia.ops.backend import kernels
 from aplysia.ops.precision import AbstractPrecision, Bfloat16, Float32
 from aplysia.types import Held
@@ -45,6 +47,8 @@ PRODUCTS = {
     "ottt_bp": floors.CHAINED,
     "direct_feedback": floors.DIRECT,
     "pseudo_zeroth_order": floors.DIRECT,
+    "pseudo_zeroth_order_heard": floors.DIRECT,
+    "pseudo_zeroth_order_membrane": floors.DIRECT,
     "bptt": floors.CHAINED,
     "ottt_bp_full": floors.CHAINED,
     "direct_feedback_full": floors.DIRECT,
@@ -75,11 +79,15 @@ def ours(
 def contestants(steps: int, quick: bool) -> tuple[dict[str, Step], dict[str, Step], dict[str, str]]:
     """Ours, the peers, and which peers are missing and why."""
     rules, schemes = aplysia.rules, aplysia.temporal
+    heard = rules.PseudoZerothOrder(noise=Noise(traced=True))
+    inside = rules.PseudoZerothOrder(noise=Noise(site=Membrane()))
     mine = {
         "ottt_bp": ours(rules.Symmetric(), schemes.Trace(), steps),
         "direct_feedback": ours(rules.DirectFeedback(), schemes.Trace(), steps),
         "feedback_alignment": ours(rules.FeedbackAlignment(), schemes.Trace(), steps),
         "pseudo_zeroth_order": ours(rules.PseudoZerothOrder(), schemes.Trace(), steps),
+        "pseudo_zeroth_order_heard": ours(heard, schemes.Trace(), steps),
+        "pseudo_zeroth_order_membrane": ours(inside, schemes.Trace(), steps),
         "zeroth_order": ours(rules.ZerothOrder(), schemes.Trace(), steps),
         "sltt_bp": ours(rules.Symmetric(), schemes.Traceless(), steps),
         "bptt": ours(rules.Symmetric(), schemes.ThroughTime(), steps),

@@ -3,7 +3,7 @@
     forward     all hidden layers send a_l + α·z_l                    (`aplysia.nets.noise`)
     feedback    M_l ← λ·M_l + (1 − λ)·õ·z_lᵀ/α                        E[õ zᵀ]/α = Jacobian of the outputs by layer l
     error       g_l[t] = M_lᵀ·e[t],   e[t] = ∂L[t]/∂õ[t]              in closed form from the same noisy output
-    update      ΔW_l ∝ Σ_t (ψ(u_l[t]) ∘ g_l[t]) ⊗ â_{l−1}[t]          â a trace of spikes; the readout by its exact gradient
+    update      ΔW_l ∝ Σ_t (ψ(u_l[t]) ∘ g_l[t]) ⊗ â_{l−1}[t]          â a trace of spikes; the readout by its own error e
 
 Confirmed of the paper, second-hand: the equations above, all layers disturbed in one pass, a λ very near 1. The practical form
 drops 1/α; M is then α times the Jacobian, so that α is also a factor on the learning rate of the hidden layers. Not known to
