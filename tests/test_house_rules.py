@@ -93,6 +93,9 @@ def test_an_implemented_method_is_not_overridden_except_where_the_base_says_so()
         "on_errors",
         "carried",
         "same_step",
+        "draw_all",
+        "outer_of_traces",
+        "sum_traced",
     }
     # What they say of their costs.
     may |= {"learning", "errors", "transported", "charges"}

@@ -438,10 +438,10 @@ class MomentumFeedback:
         rows = wide_product(error.flatten(0, 1), tensors[layer.name])
         return self.form.spread(layer, rows).view(*error.shape[:2], *layer.output_shape)
 
-    def _sum(self, layer: Layer, z: Drawn, met: Tensor) -> Tensor:
-        """The sum over draws and samples, averaged over processes, of z and what it meets `[D, B, m]`."""
+    def _mean(self, layer: Layer, z: Drawn, met: Tensor) -> Tensor:
+        """The mean over all samples of Σ met·zᵀ over draws, `[m, width]`, of z and what it meets, `[D, B, m]`."""
         gathered = self.form.gather(layer, z.draws.flatten(0, 1).flatten(1))
-        return present().average(wide_product(met.flatten(0, 1).t(), gathered))
+        return present().average(wide_product(met.flatten(0, 1).t(), gathered).div_(met.shape[1]))
 
     def _step_by_step(
         self,
@@ -463,8 +463,8 @@ class MomentumFeedback:
             correction = self._correction(tensors)
             for layer in layers:
                 z, d, factor = samples[layer.name]
-                met = z.step(t).gathered(d[t : t + 1]) * (factor / d.shape[1])
-                tensors[layer.name].lerp_(self._sum(layer, z.step(t), met), 1.0 - self.momentum)
+                met = z.step(t).gathered(d[t : t + 1]) * factor
+                tensors[layer.name].lerp_(self._mean(layer, z.step(t), met), 1.0 - self.momentum)
                 found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1] * correction))
         return {name: torch.cat(parts) if ready else None for name, parts in found.items()}
 
@@ -495,7 +495,7 @@ class MomentumFeedback:
             z, d, factor = samples[layer.name]
             key = (id(d), z.places, z.signs)
             met = shared[key] = shared[key] if key in shared else z.gathered(d)
-            tensors[_PENDING + layer.name].add_(self._sum(layer, z, met), alpha=factor / (steps * d.shape[1]))
+            tensors[_PENDING + layer.name].add_(self._mean(layer, z, met), alpha=factor / steps)
         if not self.start.ready(step):
             return {layer.name: partial(_as_it_is, None) for layer in layers}
         # M changes no more in this sequence, and errors are as large as what layers send: each is made when it is asked for.

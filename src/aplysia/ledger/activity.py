@@ -30,12 +30,14 @@ class Drive:
         traced: eligibility traces that are not 0, counted likewise: as a rule an entry's from its first signal on.
         real: whether signals are real numbers; else spikes.
         held: whether one value serves all steps, so that it goes through the synapse once a window.
+        learnt: spikes that updates are paired with in place of noisy signals, counted as events are; None: the signals.
     """
 
     events: Tensor
     traced: Tensor
     real: bool
     held: bool = False
+    learnt: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,16 @@ class _Counter:
         self._traced = torch.zeros(layer.drive_shape, dtype=torch.int64)
         self._decay = float(getattr(layer.neuron, "decay", 0.0))
         self._trace: Tensor | None = None
+        self._learnt: Tensor | None = None
 
     def add(self, signal: Tensor, clean: Tensor | None = None) -> None:
-        """A chunk `[K, B, …]`; `clean` is what traces hear in place of it."""
+        """A chunk `[K, B, …]`; `clean` is what updates and their traces hear in place of it."""
         if self._held and self._trace is not None:
             return
         self._events += counted(self._layer, signal.flatten(0, 1), real=self._real).cpu()
+        if clean is not None:
+            learnt = counted(self._layer, clean.flatten(0, 1), real=False).cpu()
+            self._learnt = learnt if self._learnt is None else self._learnt + learnt
         for step in signal if clean is None else clean:
             met = self._layer.prepare(step)
             self._trace = met if self._trace is None else torch.add(met, self._trace, alpha=self._decay)
@@ -110,7 +116,7 @@ class _Counter:
 
     @property
     def drive(self) -> Drive:
-        return Drive(self._events, self._traced, real=self._real, held=self._held)
+        return Drive(self._events, self._traced, real=self._real, held=self._held, learnt=self._learnt)
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ _MATMULS = {_aten.mm.default: (0, 1), _aten.addmm.default: (1, 2), _aten.bmm.def
 _CONVOLUTIONS = {_aten.convolution.default, _aten._convolution.default}
 _BACKWARDS = {_aten.convolution_backward.default}
 _POOLS = {_aten.avg_pool2d.default}
+_MAX_POOLS = {_aten.max_pool2d_with_indices.default}
 _COPIES = {_aten.clone.default, _aten._to_copy.default}
 _DRAWS = {
     "aten::randn",
@@ -146,6 +147,8 @@ class Probe(TorchDispatchMode):
             self._convolved_back(args)
         elif func in _POOLS:
             self._pooled(func, args, kwargs or {}, out)
+        elif func in _MAX_POOLS:
+            self._met(out[0], self._signals(args[0])[1])
         elif func in _COPIES:
             found = self._seen(args[0])
             if found is not None:

@@ -164,9 +164,10 @@ class Sheet:
         elif traced and not drive.held:
             macs, traces = int((drive.traced * fan_out(layer)).sum()), self.slots * math.prod(layer.drive_shape)
         else:
-            met = int((drive.events * fan_out(layer)).sum()) * (self.passes(layer) if drive.held else 1)
-            macs = sum(met for real in self.drives_per_unit(layer) if real)
-            acs = sum(met for real in self.drives_per_unit(layer) if not real)
+            kinds = self.drives_per_unit(layer) if drive.learnt is None else (False,)
+            events = drive.events if drive.learnt is None else drive.learnt
+            met = int((events * fan_out(layer)).sum()) * (self.passes(layer) if drive.held else 1)
+            macs, acs = (sum(met for real in kinds if real is kind) for kind in (True, False))
         return Charge(
             layer.name,
             Phase.UPDATE,

@@ -117,7 +117,7 @@ class AbstractEvents(AbstractWrapped):
     def sum_traced(
         self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size, steps: int, decay: float
     ) -> Tensor:
-        """`outer_of_traces` by events."""
+        """`outer_of_traces` by events; may be replaced likewise."""
         summed = backward_trace(delta.unflatten(0, (steps, -1)), decay)
         return self.sum_outer(kernels, summed.flatten(0, 1), pre, weight_shape)
 

@@ -72,6 +72,8 @@ class AbstractGeometry(ABC):
         """Σ_t δ[t] ⊗ a[t] over the K steps of `pre` `[K·B, …]`, a[t] = λ·a[t−1] + pre[t] with nothing before them:
 
         Σ_t d[t] ⊗ pre[t],   d[t] = δ[t] + λ·d[t+1]
+
+        May be replaced by what makes d as it reads it.
         """
         summed = backward_trace(delta.unflatten(0, (steps, -1)), decay)
         return self.outer(summed.flatten(0, 1), pre, weight_shape)

@@ -231,7 +231,8 @@ def expected(net: Net, rates: Rates, *, batch: int, steps: int, input_real: bool
         drive = at(name if place is None else net.all[place].name).drives[name]
         if noisy and place is not None:
             everything = counted(synapses[name], torch.ones(1, *synapses[name].input_shape), real=True) * batch * steps
-            drive = replace(drive, events=everything, real=True, traced=everything if noise.traced else drive.traced)
+            heard = {"traced": everything} if noise.traced else {"learnt": drive.events}
+            drive = replace(drive, events=everything, real=True, **heard)
         drives[name] = drive
     spikes = {layer.name: at(layer.name).spikes[layer.name] for layer in net.all if layer.neuron.spiking}
     return Activity(batch, steps, drives, spikes)
