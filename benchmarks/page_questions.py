@@ -21,7 +21,7 @@ QUESTIONS = {
     "How much noise?": ("α=0.05", "α=0.2", "α=0.5"),
     "Which noise, and where?": (
         *("Rademacher", "sphere", "membrane", "membrane, Rademacher", "membrane, sphere", "comparator"),
-        *("no antithetic pairs", "traces without noise"),
+        *("no antithetic pairs", "noise in the traces"),
     ),
     "Must M hold every position of a convolution?": ("M pooled per channel",),
 }
