@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from aplysia.ops.full import full_product
 from aplysia.ops.scan import backward_trace
 from aplysia.ops.wide import FEW, narrow_product, wide_product
 
@@ -113,6 +114,8 @@ class Dense(AbstractGeometry):
             narrow = narrow_product(drive, weight, bias)
             if narrow is not None:
                 return narrow
+        if (full := full_product(drive, weight, bias)) is not None:
+            return full
         if bias is None or drive.device.type != "cpu" or weight.numel() < _LARGE:
             return F.linear(drive, weight, bias)
         # Added after, in the cache: libraries take longer for a product that is added to something.
@@ -121,7 +124,8 @@ class Dense(AbstractGeometry):
     def error(self, delta: Tensor, feedback: Tensor, drive_shape: torch.Size) -> Tensor:
         if len(feedback) <= FEW and not torch.is_grad_enabled():
             return wide_product(delta, feedback)
-        return delta @ feedback
+        full = full_product(delta, feedback.t())
+        return delta @ feedback if full is None else full
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         if weight_shape[0] <= FEW and not torch.is_grad_enabled():

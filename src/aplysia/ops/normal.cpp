@@ -1,9 +1,8 @@
 // Normal numbers by a counter; see normal.py, which states the equations and has the same in torch's operations.
 //
 // Sixteen counters go side by side through plain loops, which compilers turn into vectors of whatever width there is: so the order
-// of the numbers depends on no processor.
+// of the numbers depends on no processor. Two such groups are on their way at once, since each round waits for the one before.
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -16,7 +15,7 @@
 
 namespace {
 
-constexpr int SIDE = 16, GROUP = 4 * SIDE, ROUNDS = 10;
+constexpr int SIDE = 16, GROUP = 4 * SIDE, ROUNDS = 10, AT_ONCE = 2;
 
 struct Words {
     uint32_t at[4][SIDE];
@@ -31,29 +30,38 @@ inline __m512i products(__m512i words, uint32_t factor, __m512i& low) {
     return _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
 }
 
-inline void philox(uint64_t first, uint32_t key0, uint32_t key1, Words& w) {
-    // Counters of a group share their upper half, since groups begin at multiples of their size.
+inline void philox(uint64_t first, uint32_t key0, uint32_t key1, Words* w) {
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __m512i x0 = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(first)), lanes);
-    __m512i x1 = _mm512_set1_epi32(static_cast<int32_t>(first >> 32)), x2 = _mm512_setzero_si512(), x3 = x2;
+    __m512i x0[AT_ONCE], x1[AT_ONCE], x2[AT_ONCE], x3[AT_ONCE];
+    for (int g = 0; g < AT_ONCE; ++g) {
+        // Counters of a group share their upper half, since groups begin at multiples of their size.
+        const uint64_t begin = first + static_cast<uint64_t>(g) * SIDE;
+        x0[g] = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(begin)), lanes);
+        x1[g] = _mm512_set1_epi32(static_cast<int32_t>(begin >> 32));
+        x2[g] = x3[g] = _mm512_setzero_si512();
+    }
     for (int round = 0; round < ROUNDS; ++round) {
-        __m512i a, b;
-        const __m512i high_a = products(x0, 0xD2511F53u, a), high_b = products(x2, 0xCD9E8D57u, b);
-        // 0x96: of three operands, each with each other by exclusive or.
-        x0 = _mm512_ternarylogic_epi32(high_b, x1, _mm512_set1_epi32(static_cast<int32_t>(key0)), 0x96);
-        x2 = _mm512_ternarylogic_epi32(high_a, x3, _mm512_set1_epi32(static_cast<int32_t>(key1)), 0x96);
-        x1 = b;
-        x3 = a;
+        for (int g = 0; g < AT_ONCE; ++g) {
+            __m512i a, b;
+            const __m512i high_a = products(x0[g], 0xD2511F53u, a), high_b = products(x2[g], 0xCD9E8D57u, b);
+            // 0x96: of three operands, each with each other by exclusive or.
+            x0[g] = _mm512_ternarylogic_epi32(high_b, x1[g], _mm512_set1_epi32(static_cast<int32_t>(key0)), 0x96);
+            x2[g] = _mm512_ternarylogic_epi32(high_a, x3[g], _mm512_set1_epi32(static_cast<int32_t>(key1)), 0x96);
+            x1[g] = b;
+            x3[g] = a;
+        }
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
-    _mm512_storeu_si512(w.at[0], x0);
-    _mm512_storeu_si512(w.at[1], x1);
-    _mm512_storeu_si512(w.at[2], x2);
-    _mm512_storeu_si512(w.at[3], x3);
+    for (int g = 0; g < AT_ONCE; ++g) {
+        _mm512_storeu_si512(w[g].at[0], x0[g]);
+        _mm512_storeu_si512(w[g].at[1], x1[g]);
+        _mm512_storeu_si512(w[g].at[2], x2[g]);
+        _mm512_storeu_si512(w[g].at[3], x3[g]);
+    }
 }
 #else
-inline void philox(uint64_t first, uint32_t key0, uint32_t key1, Words& w) {
+inline void one_group(uint64_t first, uint32_t key0, uint32_t key1, Words& w) {
     for (int l = 0; l < SIDE; ++l) {
         const uint64_t counter = first + static_cast<uint64_t>(l);
         w.at[0][l] = static_cast<uint32_t>(counter);
@@ -74,6 +82,10 @@ inline void philox(uint64_t first, uint32_t key0, uint32_t key1, Words& w) {
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
+}
+
+inline void philox(uint64_t first, uint32_t key0, uint32_t key1, Words* w) {
+    for (int g = 0; g < AT_ONCE; ++g) one_group(first + static_cast<uint64_t>(g) * SIDE, key0, key1, w[g]);
 }
 #endif
 
@@ -118,15 +130,24 @@ inline void normals(const uint32_t* first, const uint32_t* second, float* cosine
     }
 }
 
-// The numbers of one group, of which the last one of a draw is cut.
-inline void fill_group(uint64_t key, int64_t group, int64_t count, float* out) {
-    Words words;
+// The numbers of the groups from one on that go at once, of which the last ones of a draw are cut.
+inline void fill_groups(uint64_t key, int64_t group, int64_t count, float* out) {
+    Words words[AT_ONCE];
     philox(static_cast<uint64_t>(group) * SIDE, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), words);
-    float made[GROUP];
-    normals(words.at[0], words.at[1], made, made + SIDE);
-    normals(words.at[2], words.at[3], made + 2 * SIDE, made + 3 * SIDE);
-    std::memcpy(out + group * GROUP, made, std::min<int64_t>(GROUP, count - group * GROUP) * sizeof(float));
+    const int64_t left = count - group * GROUP;
+    float cut[AT_ONCE * GROUP];
+    float* made = left < AT_ONCE * GROUP ? cut : out + group * GROUP;
+    for (int g = 0; g < AT_ONCE; ++g) {
+        const auto& at = words[g].at;
+        float* to = made + g * GROUP;
+        normals(at[0], at[1], to, to + SIDE);
+        normals(at[2], at[3], to + 2 * SIDE, to + 3 * SIDE);
+    }
+    if (made == cut) std::memcpy(out + group * GROUP, cut, left * sizeof(float));
 }
+
+// Calls of that for so many numbers.
+inline int64_t calls_for(int64_t count) { return (count + AT_ONCE * GROUP - 1) / (AT_ONCE * GROUP); }
 
 // What torch's generator gives first for a seed, as a number of 63 bits.
 inline uint64_t first_of(int64_t seed) {
@@ -140,18 +161,18 @@ inline uint64_t first_of(int64_t seed) {
 extern "C" {
 
 void fill_normal(int64_t key, int64_t count, float* out, int threads) {
-    const int64_t groups = (count + GROUP - 1) / GROUP;
+    const int64_t calls = calls_for(count);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t g = 0; g < groups; ++g) fill_group(static_cast<uint64_t>(key), g, count, out);
+    for (int64_t c = 0; c < calls; ++c) fill_groups(static_cast<uint64_t>(key), c * AT_ONCE, count, out);
 }
 
 // Each of `draws` times `count` numbers from a seed of its own.
 void fill_normals(const int64_t* seeds, int64_t draws, int64_t count, float* out, int threads) {
-    const int64_t groups = (count + GROUP - 1) / GROUP;
+    const int64_t calls = calls_for(count);
     std::vector<uint64_t> keys(draws);
     for (int64_t d = 0; d < draws; ++d) keys[d] = first_of(seeds[d]);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < draws * groups; ++i) fill_group(keys[i / groups], i % groups, count, out + i / groups * count);
+    for (int64_t i = 0; i < draws * calls; ++i) fill_groups(keys[i / calls], i % calls * AT_ONCE, count, out + i / calls * count);
 }
 
 }  // extern "C"
