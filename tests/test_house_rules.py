@@ -80,7 +80,7 @@ def test_a_class_is_abstract_or_final() -> None:
 
 def test_an_implemented_method_is_not_overridden_except_where_the_base_says_so() -> None:
     """What does nothing in the base of rules and schemes may be replaced; `error` and `of_logits` of a loss too."""
-    may = {"check_net", "check_optimiser", "check_loss", "after", "trained", "observe", "slopes"}
+    may = {"check_net", "check_optimiser", "check_loss", "after", "trained", "observe", "slopes", "plants", "delta"}
     may |= {
         "fresh",
         "memory",
@@ -94,6 +94,7 @@ def test_an_implemented_method_is_not_overridden_except_where_the_base_says_so()
         "carried",
         "same_step",
         "draw_all",
+        "scan_sloped",
         "outer_of_traces",
         "sum_traced",
     }

@@ -15,6 +15,7 @@ from aplysia.credit.temporal.through_time import ThroughTime
 from aplysia.credit.temporal.trace import Trace
 from aplysia.credit.temporal.traceless import Traceless
 from aplysia.ledger.memory import Memory, memory, totals
+from aplysia.nets.layer import Root
 from aplysia.nets.net import Net
 from aplysia.nets.route import Route
 from aplysia.nets.zoo import build
@@ -70,7 +71,10 @@ def batch_of(held: bool) -> Any:
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("scheme_name", list(SCHEMES))
 @pytest.mark.parametrize("rule_name", ["Symmetric", "FeedbackAlignment", "DirectFeedback"])
-def test_saved_signals_are_those_of_autograd(rule_name: str, scheme_name: str, held: bool) -> None:
+def test_saved_signals_are_those_of_autograd(
+    rule_name: str, scheme_name: str, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that are kept beside it, where errors are planted behind a neuron."""
     net, rule, scheme, x = net_of(), RULES[rule_name](), SCHEMES[scheme_name], batch_of(held)
     assert_alive(net, x)
     rule.attach(net, seed=1)
@@ -84,6 +88,10 @@ def test_saved_signals_are_those_of_autograd(rule_name: str, scheme_name: str, h
             windows[-1][place] = max(windows[-1].get(place, 0), tensor.numel() * tensor.element_size())
         return tensor
 
+    def root(currents: Any, slope: Tensor) -> Root:
+        return Root(currents, pack(slope))
+
+    monkeypatch.setattr("aplysia.nets.layer.Root", root)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         scheme.learn(net, x, torch.zeros(BATCH, dtype=torch.int64), Watched(windows), rule)
     seen = [sum(window.values()) for window in windows[:-1]]

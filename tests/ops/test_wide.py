@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import normal
 
 from aplysia.ops import wide
-from aplysia.ops.wide import narrow_product, wide_product
+from aplysia.ops.wide import narrow_product, scaled_product, wide_product
 
 
 @pytest.mark.parametrize("columns", [7, (1 << 15) - 1, 1 << 15, (1 << 15) + 4097])
@@ -100,3 +101,20 @@ def test_the_kernel_of_few_units_says_what_it_cannot_take(compiled: None) -> Non
         assert narrow_product(left, right) is None
     with torch.autocast("cpu"):
         assert narrow_product(a, b) is None
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(700, 10, 801), (133, 10, 5000), (29, 128, 67), (40, 600, 500)])
+def test_a_product_scales_what_is_there(compiled: None, rows: int, depth: int, columns: int) -> None:
+    """Sums of more than one part are taken first."""
+    a, b, factor = normal(rows, depth), normal(depth, columns, seed=1), normal(2, rows // 2, columns, seed=2)
+    a = a[: rows // 2 * 2]
+    want, place = factor * wide_product(a, b).view(factor.shape), factor.data_ptr()
+    got = scaled_product(a, b, factor)
+    assert got.data_ptr() == place
+    assert got.shape == want.shape
+    assert torch.equal(got, want)
+
+
+def test_any_type_is_scaled(compiled: None) -> None:
+    a, b, factor = normal(200, 10).double(), normal(10, 500).double(), normal(200, 500).double()
+    torch.testing.assert_close(scaled_product(a, b, factor.clone()), factor * (a @ b), rtol=0, atol=0)

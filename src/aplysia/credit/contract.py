@@ -50,6 +50,9 @@ class Record:
     saturated: Tensor | None = None
 
 
+# Where an error enters a graph: a tensor, or a `GradientEdge` where one has left it; torch's types know no lists of both.
+Entry = Any
+
 # Tensors that belong to what is laid beside a rule.
 _LOCAL = "local/"
 
@@ -151,7 +154,12 @@ class AbstractSpatial(ABC):
         """Those of its tensors that the optimiser is to train beside the net's parameters."""
         return [tensor for tensor in self.tensors.values() if tensor.requires_grad]
 
-    def planted(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+    @property
+    def plants(self) -> bool:
+        """Whether all errors of hidden layers may enter at their currents, where nothing passes through states."""
+        return False
+
+    def planted(self, net: Net, seen: Seen) -> tuple[list[Entry], list[Tensor]]:
         """`roots`, and the local errors."""
         self._drawn += seen.drawn
         tensors, seeds = self.roots(net, seen)
@@ -162,7 +170,7 @@ class AbstractSpatial(ABC):
                 seeds.append(seed)
         return tensors, seeds
 
-    def plant(self, net: Net, seen: Seen) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    def plant(self, net: Net, seen: Seen) -> Iterator[tuple[list[Entry], list[Tensor]]]:
         """`planted` in parts, each of which may go backward before the next is asked for."""
         yield self.planted(net, seen)
 
@@ -251,8 +259,8 @@ class AbstractSpatial(ABC):
         """The tensor in the error slot of a layer with this effective weight; None: no error leaves downwards."""
 
     @abstractmethod
-    def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
-        """Where the rule's own errors are planted: tensors and, for each, its seed."""
+    def roots(self, net: Net, seen: Seen) -> tuple[list[Entry], list[Tensor]]:
+        """Where the rule's own errors are planted and, for each place, its seed."""
 
 
 @dataclass(kw_only=True)
@@ -270,7 +278,7 @@ class AbstractChained(AbstractSpatial):
     def slot(self, layer: Layer, weight: Tensor) -> Tensor | None:
         return self.feedback(layer, weight)
 
-    def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+    def roots(self, net: Net, seen: Seen) -> tuple[list[Entry], list[Tensor]]:
         return [seen.outs[-1]], [seen.error]
 
     def errors(self, sheet: Sheet) -> list[Charge]:
@@ -281,16 +289,29 @@ class AbstractChained(AbstractSpatial):
 class AbstractSeeded(AbstractSpatial):
     """A rule that cuts the net into layers and gives each hidden one an error of its own.
 
-    `observe`, which does nothing here, may be replaced: it sees each chunk before errors are asked for.
+    `observe`, which does nothing here, may be replaced: it sees each chunk before errors are asked for. So may `delta`.
     """
 
     @abstractmethod
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         """The error of a hidden layer's output `[K, B, …]`, or None where it is to learn nothing."""
 
+    def delta(self, layer: Layer, out: Tensor, error: Tensor, slope: Tensor) -> Tensor | None:
+        """slope ∘ `seed_error`, the same error at the layer's currents; may be replaced by what makes it at once.
+
+        The slope, ψ or what else it is, may be written to.
+        """
+        seed = self.seed_error(layer, out, error)
+        return None if seed is None else slope.mul_(seed)
+
     @property
     def cuts(self) -> bool:
         return True
+
+    @property
+    def plants(self) -> bool:
+        # A layer's own error and its local one go through its neurons together.
+        return isinstance(self.local, NoLocal)
 
     def slot(self, layer: Layer, weight: Tensor) -> Tensor | None:
         return None
@@ -298,13 +319,12 @@ class AbstractSeeded(AbstractSpatial):
     def observe(self, net: Net, seen: Seen) -> None:
         """Look at a chunk, in order, before errors are asked for."""
 
-    def roots(self, net: Net, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+    def roots(self, net: Net, seen: Seen) -> tuple[list[Entry], list[Tensor]]:
         pairs = list(self._pairs(net, seen))
         return [tensor for tensor, _ in pairs], [seed for _, seed in pairs]
 
-    def plant(self, net: Net, seen: Seen) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-        if not isinstance(self.local, NoLocal):
-            # A layer's own error and its local one go through it together.
+    def plant(self, net: Net, seen: Seen) -> Iterator[tuple[list[Entry], list[Tensor]]]:
+        if not self.plants:
             yield self.planted(net, seen)
             return
         self._drawn += seen.drawn
@@ -312,14 +332,19 @@ class AbstractSeeded(AbstractSpatial):
             yield [tensor], [seed]
             del seed
 
-    def _pairs(self, net: Net, seen: Seen) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(self, net: Net, seen: Seen) -> Iterator[tuple[Entry, Tensor]]:
         with torch.no_grad():
             self.observe(net, seen)
         yield seen.outs[-1], seen.error
-        for layer, out in zip(net.hidden, seen.outs[:-1], strict=True):
-            seed = self.seed_error(layer, out.detach(), seen.error)
+        for place, (layer, out) in enumerate(zip(net.hidden, seen.outs[:-1], strict=True)):
+            root = seen.root(place)
+            if root is None:
+                entry, seed = out, self.seed_error(layer, out.detach(), seen.error)
+            else:
+                with torch.no_grad():
+                    entry, seed = root.currents, self.delta(layer, out, seen.error, root.slope)
             if seed is not None:
-                yield out, seed
+                yield entry, seed
                 # An error is as large as what its layer sends; it need not outlive its use.
                 del seed
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
 from aplysia.nets.noise import Drawn
-from aplysia.ops.wide import wide_product
+from aplysia.ops.wide import scaled_product, wide_product
 from aplysia.ranks import present
 from aplysia.rng import generator
 
@@ -40,8 +40,10 @@ _UPDATES, _PENDING, _PROJECTION = "updates", "pending/", "projection"
 _GATHERED = "gathered"
 
 
-# Makes an error of a layer, `[K, B, …]`, once; None: it has none.
-Late = Callable[[], "Tensor | None"]
+class Late(Protocol):
+    """Makes an error of a layer, `[K, B, …]`, once: times a slope in its place, where one is given; None: it has none."""
+
+    def __call__(self, slope: Tensor | None = None) -> Tensor | None: ...
 
 
 def _as_they_are(device: str) -> contextlib.AbstractContextManager[Any]:
@@ -49,8 +51,8 @@ def _as_they_are(device: str) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
-def _as_it_is(error: Tensor | None) -> Tensor | None:
-    return error
+def _as_it_is(error: Tensor | None, slope: Tensor | None = None) -> Tensor | None:
+    return error if error is None or slope is None else slope.mul_(error)
 
 
 class AbstractForm(ABC):
@@ -74,7 +76,7 @@ class AbstractForm(ABC):
 
     @abstractmethod
     def spread(self, layer: Layer, g: Tensor) -> Tensor:
-        """`[R, width]` → `[R, n]`."""
+        """`[R, width]` → `[R, n]`; nothing changes where these are the same."""
 
 
 @dataclass(frozen=True)
@@ -434,9 +436,12 @@ class MomentumFeedback:
         updates = int(tensors[_UPDATES])
         return 1.0 / (1.0 - self.momentum**updates) if self.start.from_zero and updates else 1.0
 
-    def _errors(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor) -> Tensor:
-        rows = wide_product(error.flatten(0, 1), tensors[layer.name])
-        return self.form.spread(layer, rows).view(*error.shape[:2], *layer.output_shape)
+    def _errors(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, slope: Tensor | None = None) -> Tensor:
+        rows, feedback = error.flatten(0, 1), tensors[layer.name]
+        if slope is not None and feedback.shape[1] == layer.units:
+            return scaled_product(rows, feedback, slope)
+        made = self.form.spread(layer, wide_product(rows, feedback)).view(*error.shape[:2], *layer.output_shape)
+        return made if slope is None else slope.mul_(made)
 
     def _mean(self, layer: Layer, z: Drawn, met: Tensor) -> Tensor:
         """The mean over all samples of Σ met·zᵀ over draws, `[m, width]`, of z and what it meets, `[D, B, m]`."""
@@ -503,6 +508,6 @@ class MomentumFeedback:
         return {one.name: partial(self._later, tensors, one, sent[id(errors[one.name])]) for one in layers}
 
     @torch.no_grad()
-    def _later(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor) -> Tensor:
+    def _later(self, tensors: dict[str, Tensor], layer: Layer, error: Tensor, slope: Tensor | None = None) -> Tensor:
         with _as_they_are(error.device.type):
-            return self._errors(tensors, layer, error)
+            return self._errors(tensors, layer, error, slope)

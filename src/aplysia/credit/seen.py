@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from aplysia.nets.layer import Root
 from aplysia.nets.net import Net, Pass, noise_amplitude
 from aplysia.nets.noise import NoiseSource
 
@@ -81,8 +82,12 @@ class Seen:
 
     @property
     def outs(self) -> list[Tensor]:
-        """The layers' outputs `[K, B, …]`, without noise, with the graph behind them."""
+        """The layers' outputs `[K, B, …]`, without noise, with the graph behind them but where there is a `root`."""
         return self.done.outs
+
+    def root(self, place: int) -> Root | None:
+        """Where an error of a hidden layer's own enters, if not at its output."""
+        return self.done.states[place].root if self.done.states else None
 
     def sent(self, net: Net, place: int) -> Tensor:
         """What a hidden layer sends on, its noise included, `[K, B, …]`, without a graph."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from aplysia.errors import RecipeError
 from aplysia.nets.first_spike import check_first_spike
@@ -32,6 +33,18 @@ from aplysia.types import Held
 _UNIT = Law(0.0, 1.0)
 
 
+class Root(NamedTuple):
+    """Where an error of a layer's own enters its graph: an error g of the output is slope ∘ g at the currents.
+
+    Attributes:
+        currents: where they leave the graph behind them; they themselves need not be kept.
+        slope: ∂(output)/∂(current) `[K, B, …]`, dropout and gain in it. It serves once, and may be written to.
+    """
+
+    currents: GradientEdge
+    slope: Tensor
+
+
 @dataclass(frozen=True)
 class LayerState:
     """What a layer hands from chunk to chunk.
@@ -43,6 +56,7 @@ class LayerState:
         slope: ∂(output)/∂(current) `[K, B, …]` of the chunk that is over, where the route asks for it.
         beside: what the eligibility of the shortcut's projection carries.
         currents: those of the chunk that is over `[K, B, …]`, where a shortcut starts.
+        root: likewise, where errors are planted at currents.
     """
 
     neuron: State | None = None
@@ -51,11 +65,12 @@ class LayerState:
     slope: Tensor | None = None
     beside: Any = None
     currents: Tensor | None = None
+    root: Root | None = None
 
     def detach(self) -> LayerState:
         if self.neuron is None:
             return self
-        return replace(self, neuron=tuple(v.detach() for v in self.neuron), currents=None)
+        return replace(self, neuron=tuple(v.detach() for v in self.neuron), currents=None, slope=None, root=None)
 
 
 class Counts(NamedTuple):
@@ -263,7 +278,12 @@ class Layer(nn.Module):
         if disturbance is not None:
             currents = currents + disturbance
         before = neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
-        out, after = neuron.scan(currents, before, through_time=route.through_time)
+        root = None
+        if route.planted and currents.requires_grad:
+            out, after, slope = neuron.scan_sloped(currents, before)
+            root = Root(get_gradient_edge(currents), slope)
+        else:
+            out, after = neuron.scan(currents, before, through_time=route.through_time)
         spikes = total(out.detach()) if neuron.spiking else _nothing(out).spikes
         mask = state.mask
         if self.dropout > 0.0 and route.generator is not None and neuron.spiking:
@@ -273,21 +293,17 @@ class Layer(nn.Module):
             out = out * mask
         if self.gain != 1.0:
             out = out * self.gain
-        slope = self._slope(neuron, currents, before, mask) if route.slopes else None
+        slope = None
+        if route.slopes or root is not None:
+            slope = neuron.scan_sloped(currents, before)[2] if root is None else root.slope
+            slope = slope if self.gain == 1.0 else slope.mul_(self.gain)
+            slope = slope if mask is None or not neuron.spiking else slope.mul_(mask)
         carried = joined if self.carried else None
         return (
             out,
-            LayerState(after, carry, mask, slope, beside_carry, carried),
+            LayerState(after, carry, mask, slope, beside_carry, carried, root),
             Counts(spikes, _nothing(out).saturated),
         )
-
-    def _slope(self, neuron: AbstractStepped, currents: Tensor, before: State, mask: Tensor | None) -> Tensor:
-        with torch.enable_grad():
-            leaf = currents.detach().clone().requires_grad_()
-            out, _ = neuron.scan(leaf, before, through_time=False)
-        (slope,) = torch.autograd.grad(out, leaf, torch.ones_like(out))
-        slope = slope * self.gain
-        return slope if mask is None or not neuron.spiking else slope * mask
 
     def _first_spike(
         self, neuron: AbstractFirstSpike, x: Tensor | Held, route: Route

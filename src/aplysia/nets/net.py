@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -202,10 +202,14 @@ class Net(nn.Module):
         source = None if route is None else route.noise
         sources = {layer.shortcut.source for layer in self.all if layer.shortcut is not None}
         given = None if states is None else iter(states)
-        for layer in self.all:
+        layers = self.all
+        for layer in layers:
             state = None if given is None else next(given)
+            if layer is layers[-1] and route is not None and route.planted:
+                # The readout's error is that of its output.
+                route = replace(route, planted=False)
             beside = None if layer.shortcut is None else sent[layer.shortcut.source]
-            if source is None or layer is self.readout:
+            if source is None or layer is layers[-1]:
                 out, state, count = layer(signal, state, route, beside=beside)
                 signal = out
             else:

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from aplysia.neurons.stream_memory import AbstractMemory
@@ -85,6 +86,23 @@ class AbstractStepped(AbstractNeuron):
         Returns:
             the outputs `[K, B, …]` and the new state. The result must not depend on how T steps are cut into chunks.
         """
+
+    def scan_sloped(self, currents: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
+        """`scan` where nothing passes through the state, without a graph, and ∂(output)/∂(current) of each step beside it.
+
+        May be replaced by what has that at hand.
+
+        Args:
+            currents, state: as for `scan`.
+
+        Returns:
+            the outputs, the new state, and the slopes `[K, B, …]`, which are the caller's to write to.
+        """
+        with torch.enable_grad():
+            leaf = currents.detach().clone().requires_grad_()
+            out, after = self.scan(leaf, state, through_time=False)
+            (slopes,) = torch.autograd.grad(out, leaf, torch.ones_like(out))
+        return out.detach(), tuple(part.detach() for part in after), slopes
 
 
 class AbstractFirstSpike(AbstractNeuron):

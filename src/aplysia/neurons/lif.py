@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aplysia.errors import RecipeError
 from aplysia.neurons.base import AbstractStepped, State
-from aplysia.ops.scan import AbstractReset, Dynamics, SoftReset, lif_scan
+from aplysia.ops.scan import AbstractReset, Dynamics, SoftReset, lif_scan, lif_scan_sloped
 from aplysia.ops.surrogate import AbstractSurrogate, Sigmoid
 
 
@@ -60,6 +60,13 @@ class LIF(AbstractStepped):
         return (current.new_zeros(()).expand(current.shape),)
 
     def scan(self, currents: Tensor, state: State, *, through_time: bool) -> tuple[Tensor, State]:
-        d = Dynamics(self.leak, self.threshold, self.surrogate, self.reset, self.detach_reset)
-        spikes, v = lif_scan(d, currents, state[0], through_time=through_time)
+        spikes, v = lif_scan(self._dynamics, currents, state[0], through_time=through_time)
         return spikes, (v,)
+
+    def scan_sloped(self, currents: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
+        spikes, v, slopes = lif_scan_sloped(self._dynamics, currents, state[0])
+        return spikes, (v,), slopes
+
+    @property
+    def _dynamics(self) -> Dynamics:
+        return Dynamics(self.leak, self.threshold, self.surrogate, self.reset, self.detach_reset)

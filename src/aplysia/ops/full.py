@@ -2,9 +2,9 @@
 
     a·bᵀ,   a [R, m],  b [n, m]
 
-torch hands such products to the library it was built with, mostly MKL. oneDNN, which it carries as well and keeps for narrow types
-and for what it compiles, takes the large ones in less time (`benchmarks/products.py`). Each number is the same sum either way,
-but for its order. It serves where kernels run compiled (`aplysia.ops.backend`); by torch's own switches, too: not within
+torch hands such products to the library it was built with, mostly MKL. oneDNN, which it carries as well and keeps for narrow
+types and for what it compiles, takes the large ones in less time (`benchmarks/products.py`). Each number is the same sum either
+way, but for its order. It serves where kernels run compiled (`aplysia.ops.backend`), as torch's own switches say: not within
 `torch.backends.mkldnn.flags(enabled=False)`, and at the precision that `torch.backends.mkldnn.matmul` asks for.
 """
 

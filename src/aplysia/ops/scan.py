@@ -275,10 +275,7 @@ def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) ->
     Returns:
         spikes `[K, B, …]` and the last membrane `[B, …]`.
     """
-    shape = currents.shape
-    flat = currents.reshape(shape[0], -1)
-    # At a start it is one number everywhere, which is not written out.
-    v_flat = v[(0,) * v.ndim].expand(v.numel()) if v.numel() > 1 and not any(v.stride()) else v.reshape(-1)
+    shape, (flat, v_flat) = currents.shape, _flat(currents, v)
     if not (torch.is_grad_enabled() and (currents.requires_grad or v.requires_grad)):
         spikes, v_out = _blocks(_spikes_only, d, flat, v_flat)[:2]
     elif through_time:
@@ -286,6 +283,21 @@ def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) ->
     else:
         spikes, v_out = _Instant.apply(d, flat, v_flat.detach())  # type: ignore[misc]
     return spikes.reshape(shape), v_out.reshape(v.shape)
+
+
+@torch.no_grad()
+def lif_scan_sloped(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same without a graph: spikes, the last membrane, and ψ(u[t] − θ) `[K, B, …]`, all that a gradient would meet."""
+    shape = currents.shape
+    spikes, v_out, slopes = _blocks(_spikes_and_slopes, d, *_flat(currents, v))
+    return spikes.reshape(shape), v_out.reshape(v.shape), slopes.reshape(shape)
+
+
+def _flat(currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """`[K, n]` and `[n]`."""
+    # At a start a membrane is one number everywhere, which is not written out.
+    once = v.numel() > 1 and not any(v.stride())
+    return currents.reshape(len(currents), -1), v[(0,) * v.ndim].expand(v.numel()) if once else v.reshape(-1)
 
 
 def leaky_sum(currents: Tensor, v: Tensor, leak: float, *, through_time: bool) -> tuple[Tensor, Tensor]:

@@ -22,13 +22,16 @@ struct Strides {
     int64_t row, term;
 };
 
+// What becomes of what is there already.
+enum Onto { LOST, ADDED, SCALED };
+
 // So many vectors of so many rows.
 template <int ROWS, int VECTORS>
-inline void vectors(const float* a, const float* b, int64_t terms, Strides at, int64_t columns, bool first, float* out) {
+inline void vectors(const float* a, const float* b, int64_t terms, Strides at, int64_t columns, Onto onto, float* out) {
     vector sums[ROWS][VECTORS];
     for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < VECTORS; ++v)
-            sums[r][v] = first ? vector{} : *reinterpret_cast<const vector*>(out + r * columns + v * LANES);
+            sums[r][v] = onto == ADDED ? *reinterpret_cast<const vector*>(out + r * columns + v * LANES) : vector{};
     for (int64_t k = 0; k < terms; ++k) {
         vector row[VECTORS];
         for (int v = 0; v < VECTORS; ++v) row[v] = *reinterpret_cast<const vector*>(b + k * columns + v * LANES);
@@ -38,23 +41,26 @@ inline void vectors(const float* a, const float* b, int64_t terms, Strides at, i
         }
     }
     for (int r = 0; r < ROWS; ++r)
-        for (int v = 0; v < VECTORS; ++v) *reinterpret_cast<vector*>(out + r * columns + v * LANES) = sums[r][v];
-}
-
-template <int ROWS>
-void product(const float* a, const float* b, int64_t terms, Strides at, int64_t columns, int64_t width, bool first, float* out) {
-    int64_t c = 0;
-    for (; c + 2 * LANES <= width; c += 2 * LANES) vectors<ROWS, 2>(a, b + c, terms, at, columns, first, out + c);
-    for (; c + LANES <= width; c += LANES) vectors<ROWS, 1>(a, b + c, terms, at, columns, first, out + c);
-    for (; c < width; ++c)
-        for (int r = 0; r < ROWS; ++r) {
-            float sum = first ? 0.0f : out[r * columns + c];
-            for (int64_t k = 0; k < terms; ++k) sum += a[r * at.row + k * at.term] * b[k * columns + c];
-            out[r * columns + c] = sum;
+        for (int v = 0; v < VECTORS; ++v) {
+            vector* to = reinterpret_cast<vector*>(out + r * columns + v * LANES);
+            *to = onto == SCALED ? *to * sums[r][v] : sums[r][v];
         }
 }
 
-using Product = void (*)(const float*, const float*, int64_t, Strides, int64_t, int64_t, bool, float*);
+template <int ROWS>
+void product(const float* a, const float* b, int64_t terms, Strides at, int64_t columns, int64_t width, Onto onto, float* out) {
+    int64_t c = 0;
+    for (; c + 2 * LANES <= width; c += 2 * LANES) vectors<ROWS, 2>(a, b + c, terms, at, columns, onto, out + c);
+    for (; c + LANES <= width; c += LANES) vectors<ROWS, 1>(a, b + c, terms, at, columns, onto, out + c);
+    for (; c < width; ++c)
+        for (int r = 0; r < ROWS; ++r) {
+            float sum = onto == ADDED ? out[r * columns + c] : 0.0f;
+            for (int64_t k = 0; k < terms; ++k) sum += a[r * at.row + k * at.term] * b[k * columns + c];
+            out[r * columns + c] = onto == SCALED ? out[r * columns + c] * sum : sum;
+        }
+}
+
+using Product = void (*)(const float*, const float*, int64_t, Strides, int64_t, int64_t, Onto, float*);
 
 template <int... NUMBERS>
 Product of_rows(int64_t rows, std::integer_sequence<int, NUMBERS...>) {
@@ -100,13 +106,10 @@ inline void dots(
     }
 }
 
-}  // namespace
-
-// out[r, c] = Σ_k a[r, k]·b[k, c]; a's numbers are `row` and `term` apart.
-extern "C" void wide_product(
-    const float* a, const float* b, int64_t rows, int64_t depth, int64_t columns, int64_t row, int64_t term, float* out, int threads
+// The first part of a sum meets what is there as `onto` says, the others are added.
+void wide(
+    const float* a, const float* b, int64_t rows, int64_t depth, int64_t columns, Strides at, Onto onto, float* out, int threads
 ) {
-    const Strides at = {row, term};
     const int64_t tiles = (rows + MOST - 1) / MOST, wholes = columns / (2 * LANES);
     // Threads that write side by side into one row fetch each other's lines ahead, so rows are shared out where there are many.
     const bool tall = tiles >= 4 * threads;
@@ -124,11 +127,27 @@ extern "C" void wide_product(
             for (int64_t t = tiles * stripe / stripes; t < tiles * (stripe + 1) / stripes; ++t) {
                 const int64_t top = rows * t / tiles, size = rows * (t + 1) / tiles - top;
                 of_rows(size, std::make_integer_sequence<int, MOST>())(
-                    a + top * row + part * term, b + part * columns + from, std::min(PART, depth - part), at, columns, width, part == 0,
-                    out + top * columns + from
+                    a + top * at.row + part * at.term, b + part * columns + from, std::min(PART, depth - part), at, columns, width,
+                    part == 0 ? onto : ADDED, out + top * columns + from
                 );
             }
     }
+}
+
+}  // namespace
+
+// out[r, c] = Σ_k a[r, k]·b[k, c]; a's numbers are `row` and `term` apart.
+extern "C" void wide_product(
+    const float* a, const float* b, int64_t rows, int64_t depth, int64_t columns, int64_t row, int64_t term, float* out, int threads
+) {
+    wide(a, b, rows, depth, columns, {row, term}, LOST, out, threads);
+}
+
+// out[r, c] times that, for sums of one part.
+extern "C" void scaled_product(
+    const float* a, const float* b, int64_t rows, int64_t depth, int64_t columns, int64_t row, int64_t term, float* out, int threads
+) {
+    wide(a, b, rows, depth, columns, {row, term}, SCALED, out, threads);
 }
 
 // out[r, n] = Σ_k a[r, k]·b[n, k], plus bias[n] where there is one: every sum in lanes that are added up at its end.

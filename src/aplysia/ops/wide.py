@@ -18,6 +18,8 @@ from aplysia.ops.native import call, library, ready
 _COLUMNS, _LEAST = 4096, 1 << 15
 # The longest short side, and multiplications from which on a call of the kernel pays.
 _SHORT, _WORK = 128, 1 << 16
+# Terms of a sum that the kernel takes at once.
+_PART = 512
 # Units that are few beside all others.
 FEW = 16
 
@@ -31,6 +33,16 @@ def wide_product(a: Tensor, b: Tensor) -> Tensor:
     out = a.new_empty(rows, columns)
     call(kernels.wide_product, [a, b], [rows, depth, columns, *a.stride()], out)
     return out
+
+
+@torch.no_grad()
+def scaled_product(a: Tensor, b: Tensor, factor: Tensor) -> Tensor:
+    """factor ∘ (a·b) in the factor's place, which has R·n numbers in any shape, without a graph."""
+    kernels = library() if _suits(a, b) and ready(factor) and a.shape[1] <= _PART else None
+    if kernels is None:
+        return factor.mul_(wide_product(a, b).view(factor.shape))
+    call(kernels.scaled_product, [a, b], [len(a), *b.shape, *a.stride()], factor)
+    return factor
 
 
 @torch.no_grad()

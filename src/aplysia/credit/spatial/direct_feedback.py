@@ -17,7 +17,7 @@ from aplysia.ledger.amount import Charge
 from aplysia.ledger.sheet import Sheet
 from aplysia.nets.layer import Layer
 from aplysia.nets.net import Net
-from aplysia.ops.wide import wide_product
+from aplysia.ops.wide import scaled_product, wide_product
 from aplysia.rng import generator
 from aplysia.types import Claim, Paper, Tunable
 
@@ -55,6 +55,9 @@ class DirectFeedback(AbstractSeeded):
 
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         return wide_product(error.flatten(0, 1), self.tensors[layer.name]).view_as(out)
+
+    def delta(self, layer: Layer, out: Tensor, error: Tensor, slope: Tensor) -> Tensor | None:
+        return scaled_product(error.flatten(0, 1), self.tensors[layer.name], slope)
 
     def errors(self, sheet: Sheet) -> list[Charge]:
         return [sheet.projected(layer.name, inputs=sheet.classes, outputs=layer.units) for layer in sheet.net.hidden]

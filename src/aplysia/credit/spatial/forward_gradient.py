@@ -126,6 +126,9 @@ class ForwardGradient(AbstractSeeded):
         found = self._errors.pop(layer.name)()
         return None if found is None else found.to(out.dtype)
 
+    def delta(self, layer: Layer, out: Tensor, error: Tensor, slope: Tensor) -> Tensor | None:
+        return self._errors.pop(layer.name)(slope)
+
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
         cost = Cost(writes=self._written)
         self._written = 0

@@ -37,9 +37,10 @@ from aplysia.types import Claim, Cost, Paper, Tunable
 _CLASSIFIER = "classifier/"
 
 
-def _joined(rest: Late, exact: Tensor) -> Tensor:
+def _joined(rest: Late, exact: Tensor, slope: Tensor | None = None) -> Tensor:
     found = rest()
-    return exact if found is None else found + exact
+    made = exact if found is None else found + exact
+    return made if slope is None else slope.mul_(made)
 
 
 @dataclass(kw_only=True)
@@ -153,6 +154,9 @@ class PseudoZerothOrder(AbstractSeeded):
     def seed_error(self, layer: Layer, out: Tensor, error: Tensor) -> Tensor | None:
         found = self._errors.pop(layer.name)()
         return None if found is None else found.to(out.dtype)
+
+    def delta(self, layer: Layer, out: Tensor, error: Tensor, slope: Tensor) -> Tensor | None:
+        return self._errors.pop(layer.name)(slope)
 
     def after(self, net: Net, optimiser: torch.optim.Optimizer, step: int) -> Cost:
         cost = Cost(writes=self._written)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aplysia.credit.contract import AbstractLoss, AbstractSpatial, Apply, Record, Seen
+from aplysia.credit.contract import AbstractLoss, AbstractSpatial, Apply, Entry, Record, Seen
 from aplysia.nets.layer import LayerState
 from aplysia.nets.net import Input, Net, Pass, States, chunks, steps_of
 from aplysia.nets.route import Route
@@ -40,13 +40,12 @@ def learn_in_windows(
 ) -> Record:
     """Fill `.grad` window by window; `apply` runs between windows."""
     steps, states, start = steps_of(x), None, 0
-    route = replace(route, noise=spatial.noise_source, slopes=spatial.slopes)
+    planted = spatial.plants and not route.through_time
+    route = replace(route, noise=spatial.noise_source, slopes=spatial.slopes, planted=planted)
     logits, value, spikes = None, None, None
     for number, part in enumerate(chunks(x, window)):
         if number and apply is not None:
             apply()
-        if states is not None:
-            states = [state.detach() for state in states]
         done = _learn_window(net, part, target, loss, spatial, route, states, start=start, steps=steps, chunk=chunk)
         states = done.states
         start += steps_of(part)
@@ -61,7 +60,8 @@ def learn_in_windows(
 
 
 class _Done(NamedTuple):
-    """What is left of a window: the outputs' sum, the loss, spikes, and states. All else goes before the next one runs."""
+    """What is left of a window: the outputs' sum, the loss, spikes, and states without a graph. All else goes before the next
+    one runs."""
 
     total: Tensor
     loss: Tensor
@@ -98,7 +98,7 @@ def _learn_window(
             del tensors, seeds
     else:
         # Chunks of one window hang together, so they go backward together.
-        planted: tuple[list[Tensor], list[Tensor]] = ([], [])
+        planted: tuple[list[Entry], list[Tensor]] = ([], [])
         at = start
         for run in runs:
             length = len(run.outs[-1])
@@ -107,4 +107,4 @@ def _learn_window(
                 gathered += more
             at += length
         torch.autograd.backward(*planted)
-    return _Done(out.sum(0), share, torch.stack([run.spikes for run in runs]).sum(0), states)
+    return _Done(out.sum(0), share, torch.stack([run.spikes for run in runs]).sum(0), [s.detach() for s in states])
