@@ -345,8 +345,10 @@ class Layer(nn.Module):
             feedback = route.feedback(self, weight) if drive.requires_grad else None
             products = products.settled(drive, weight.shape)
             coefficients, carry = route.eligibility.held(x.steps, decay, carry)
-            current = self.thinned(synapse(drive, weight, geometry=products, feedback=feedback))
-            return hold(current, bias, coefficients, self.geometry), carry
+            # A product adds the bias while it has its numbers at hand; its gradient is that of every step.
+            added = None if bias is None or self.stem_pool is not None else bias.detach()
+            current = self.thinned(synapse(drive, weight, added, geometry=products, feedback=feedback))
+            return hold(current, bias, coefficients, self.geometry, added=added is not None), carry
         current, carry = self._driven(x, weight, bias, products, carry, route, decay)
         return current.unflatten(0, (len(x), -1)), carry
 

@@ -115,10 +115,10 @@ class Connection:
 class _Hold(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry
+        ctx: Any, value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry, added: bool
     ) -> Tensor:
         ctx.geometry, ctx.weights = geometry, weights
-        if bias is not None:
+        if bias is not None and not added:
             value = geometry.add_bias(value, bias)
         return value.expand(len(weights), *value.shape)
 
@@ -130,16 +130,18 @@ class _Hold(torch.autograd.Function):
         if all(ctx.needs_input_grad[:2]) and delta.ndim == 3:
             # Both while they are in the cache.
             value, bias = weighted_sums(delta, ctx.weights)
-            return value, bias, None, None
+            return value, bias, None, None, None
         if ctx.needs_input_grad[1]:
             bias = ctx.geometry.bias_gradient(delta.flatten(0, 1))
         if ctx.needs_input_grad[0]:
             # Element-wise; a product with a K-vector takes ten times as long.
             value = weighted_sum(delta, ctx.weights)
-        return value, bias, None, None
+        return value, bias, None, None, None
 
 
-def hold(value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry) -> Tensor:
+def hold(
+    value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry, *, added: bool = False
+) -> Tensor:
     """One current, held for K steps: `value + bias` at every step.
 
     A constant drive x has the trace c[t]·x with scalar c[t], so the whole chunk's update collapses to one product:
@@ -149,10 +151,12 @@ def hold(value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry:
         value: `[B, …]`, without bias.
         bias: `[N]` or None; its gradient is the plain Σ_t δ[t].
         weights: K numbers.
+        geometry: which adds the bias.
+        added: whether the bias is in the value already, without a gradient.
 
     Returns:
         `[K, B, …]`, a view that repeats one step.
     """
-    out = _Hold.apply(value, bias, weights, geometry)
+    out = _Hold.apply(value, bias, weights, geometry, added)
     assert isinstance(out, Tensor)
     return out
