@@ -79,9 +79,9 @@ def test_where_errors_pass_through_states_they_go_in_at_the_outputs(monkeypatch:
 def test_slopes_of_lif_neurons_are_those_of_autograd(surrogate: AbstractSurrogate, reset: AbstractReset) -> None:
     neuron = LIF(leak=0.7, threshold=0.8, surrogate=surrogate, reset=reset, detach_reset=False)
     currents, v = normal(11, 5, 4).double() + 0.5, normal(5, 4, seed=1).double()
-    spikes, (after,), slopes = neuron.scan_sloped(currents, (v,))
+    spikes, (after,), slopes, _ = neuron.scan_sloped(currents, (v,))
     assert_rate(spikes)
-    want, (want_after,), want_slopes = AbstractStepped.scan_sloped(neuron, currents, (v,))
+    want, (want_after,), want_slopes, _ = AbstractStepped.scan_sloped(neuron, currents, (v,))
     assert torch.equal(spikes, want)
     assert torch.equal(after, want_after)
     assert torch.equal(slopes, want_slopes)
@@ -91,8 +91,9 @@ def test_slopes_of_lif_neurons_are_those_of_autograd(surrogate: AbstractSurrogat
 @pytest.mark.parametrize("leak", [0.0, 0.7])
 def test_slopes_of_a_neuron_without_a_form_of_its_own(leak: float) -> None:
     neuron, currents = Integrator(leak=leak), normal(4, 3, 2)
-    out, _, slopes = neuron.scan_sloped(currents.requires_grad_(), neuron.init(currents[0]))
+    out, _, slopes, fired = neuron.scan_sloped(currents.requires_grad_(), neuron.init(currents[0]))
     assert torch.equal(out, neuron.scan(currents, neuron.init(currents[0]), through_time=False)[0])
     assert torch.equal(slopes, torch.ones(4, 3, 2))
+    assert fired is None
     slopes.zero_()
     assert bool((out != 0).all()), "slopes are the caller's to write to"

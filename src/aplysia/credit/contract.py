@@ -324,7 +324,8 @@ class AbstractSeeded(AbstractSpatial):
         return [tensor for tensor, _ in pairs], [seed for _, seed in pairs]
 
     def plant(self, net: Net, seen: Seen) -> Iterator[tuple[list[Entry], list[Tensor]]]:
-        if not self.plants:
+        if not self.plants or seen.root(0) is not None:
+            # Behind its neurons an error takes the slopes' place, so that no memory is saved by going layer by layer.
             yield self.planted(net, seen)
             return
         self._drawn += seen.drawn

@@ -444,9 +444,9 @@ class MomentumFeedback:
         return made if slope is None else slope.mul_(made)
 
     def _mean(self, layer: Layer, z: Drawn, met: Tensor) -> Tensor:
-        """The mean over all samples of Σ met·zᵀ over draws, `[m, width]`, of z and what it meets, `[D, B, m]`."""
+        """Σ met·zᵀ over draws and samples, averaged over processes, `[m, width]`, of z and what it meets over B, `[D, B, m]`."""
         gathered = self.form.gather(layer, z.draws.flatten(0, 1).flatten(1))
-        return present().average(wide_product(met.flatten(0, 1).t(), gathered).div_(met.shape[1]))
+        return present().average(wide_product(met.flatten(0, 1).t(), gathered))
 
     def _step_by_step(
         self,
@@ -468,7 +468,7 @@ class MomentumFeedback:
             correction = self._correction(tensors)
             for layer in layers:
                 z, d, factor = samples[layer.name]
-                met = z.step(t).gathered(d[t : t + 1]) * factor
+                met = z.step(t).gathered(d[t : t + 1]) * (factor / d.shape[1])
                 tensors[layer.name].lerp_(self._mean(layer, z.step(t), met), 1.0 - self.momentum)
                 found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1] * correction))
         return {name: torch.cat(parts) if ready else None for name, parts in found.items()}
@@ -483,24 +483,30 @@ class MomentumFeedback:
         steps: int,
         first: bool,
     ) -> dict[str, Late]:
-        if first and int(tensors[_GATHERED]):
+        waiting = bool(tensors[_GATHERED])
+        if first and waiting:
             # What the sequence before has gathered comes into force now, so that no error depends on where a chunk ends.
             tensors[_UPDATES] += 1
-            tensors[_GATHERED].zero_()
             for layer in layers:
-                pending = tensors[_PENDING + layer.name]
-                tensors[layer.name].lerp_(pending, 1.0 - self.momentum)
-                pending.zero_()
-        if samples:
+                tensors[layer.name].lerp_(tensors[_PENDING + layer.name], 1.0 - self.momentum)
+                if not samples:
+                    tensors[_PENDING + layer.name].zero_()
+                    tensors[_GATHERED].zero_()
+        if samples and not waiting:
             tensors[_GATHERED].fill_(1)
         correction = self._correction(tensors)
         # Layers that serve one classifier share what their draws meet, and their errors.
         shared: dict[tuple[Any, ...], Tensor] = {}
         for layer in layers if samples else []:
             z, d, factor = samples[layer.name]
-            key = (id(d), z.places, z.signs)
-            met = shared[key] = shared[key] if key in shared else z.gathered(d)
-            tensors[_PENDING + layer.name].add_(self._mean(layer, z, met), alpha=factor / steps)
+            key = (id(d), z.places, z.signs, factor)
+            if key not in shared:
+                shared[key] = z.gathered(d).mul_(factor / (steps * d.shape[1]))
+            mean = self._mean(layer, z, shared[key])
+            if first:
+                tensors[_PENDING + layer.name].copy_(mean)
+            else:
+                tensors[_PENDING + layer.name].add_(mean)
         if not self.start.ready(step):
             return {layer.name: partial(_as_it_is, None) for layer in layers}
         # M changes no more in this sequence, and errors are as large as what layers send: each is made when it is asked for.

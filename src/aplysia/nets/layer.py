@@ -78,11 +78,11 @@ class Counts(NamedTuple):
 
     Attributes:
         spikes: fired.
-        saturated: fired as early as a unit can.
+        saturated: fired as early as a unit can; None: no unit can.
     """
 
     spikes: Tensor
-    saturated: Tensor
+    saturated: Tensor | None = None
 
 
 class Layer(nn.Module):
@@ -172,6 +172,8 @@ class Layer(nn.Module):
         self.drive_shape = self._prepared_shape(input_shape)
         self.current_shape = geometry.output_shape(self.drive_shape, self.weight.shape)
         self.output_shape = tuple(self.thinned(torch.zeros(1, *self.current_shape)).shape[1:])
+        # Number of neurons (for a convolution: channels × positions).
+        self.units = math.prod(self.output_shape)
 
     def _prepared_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.prepare(torch.zeros(1, *input_shape)).shape[1:])
@@ -183,11 +185,6 @@ class Layer(nn.Module):
     @property
     def fan_in(self) -> int:
         return math.prod(self.weight.shape[1:])
-
-    @property
-    def units(self) -> int:
-        """Number of neurons (for a convolution: channels × positions)."""
-        return math.prod(self.output_shape)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Pool, and flatten in front of dense weights: `[B, …]` to the drive's shape."""
@@ -235,6 +232,7 @@ class Layer(nn.Module):
         *,
         disturbance: Tensor | None = None,
         beside: Sent | None = None,
+        planted: bool = False,
     ) -> tuple[Tensor, LayerState, Counts]:
         """Run one chunk.
 
@@ -245,19 +243,20 @@ class Layer(nn.Module):
             route: the fillings of the slots.
             disturbance: added to the currents, `[K, B, …]`; None: nothing.
             beside: what the source of its shortcut has given, where there is one.
+            planted: whether an error of its own enters at its currents, so that stepped neurons run without a graph.
 
         Returns:
             the output `[K, B, …]`, the state, and what fired.
         """
         state, route = state or LayerState(), route or Route()
         if isinstance(self.neuron, AbstractStepped):
-            return self._stepped(self.neuron, x, state, route, disturbance, beside)
+            return self._stepped(self.neuron, x, state, route, disturbance, beside, planted)
         x = x.written() if isinstance(x, Noisy) else x
         if isinstance(self.neuron, AbstractFirstSpike):
             return self._first_spike(self.neuron, x, route)
         assert isinstance(self.neuron, AbstractStream), "a neuron is stepped, first-spike or a stream"
         out, carry, spikes = run_stream(self, self.neuron, x, state.carry, route)
-        return out, LayerState(carry=carry), Counts(spikes, _nothing(out).saturated)
+        return out, LayerState(carry=carry), Counts(spikes)
 
     def _stepped(
         self,
@@ -267,6 +266,7 @@ class Layer(nn.Module):
         route: Route,
         disturbance: Tensor | None,
         beside: Sent | None,
+        planted: bool,
     ) -> tuple[Tensor, LayerState, Counts]:
         currents, carry = self.currents(x, state.carry, route, neuron.decay)
         joined, beside_carry = currents, None
@@ -278,13 +278,16 @@ class Layer(nn.Module):
         if disturbance is not None:
             currents = currents + disturbance
         before = neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
-        root = None
-        if route.planted and currents.requires_grad:
-            out, after, slope = neuron.scan_sloped(currents, before)
+        root = fired = None
+        if planted and currents.requires_grad:
+            out, after, slope, fired = neuron.scan_sloped(currents, before)
             root = Root(get_gradient_edge(currents), slope)
         else:
             out, after = neuron.scan(currents, before, through_time=route.through_time)
-        spikes = total(out.detach()) if neuron.spiking else _nothing(out).spikes
+        if not neuron.spiking:
+            fired = _nothing(out)
+        elif fired is None:
+            fired = total(out.detach())
         mask = state.mask
         if self.dropout > 0.0 and route.generator is not None and neuron.spiking:
             if mask is None:
@@ -295,14 +298,14 @@ class Layer(nn.Module):
             out = out * self.gain
         slope = None
         if route.slopes or root is not None:
-            slope = neuron.scan_sloped(currents, before)[2] if root is None else root.slope
+            slope = neuron.scan_sloped(currents, before).slopes if root is None else root.slope
             slope = slope if self.gain == 1.0 else slope.mul_(self.gain)
             slope = slope if mask is None or not neuron.spiking else slope.mul_(mask)
         carried = joined if self.carried else None
         return (
             out,
             LayerState(after, carry, mask, slope, beside_carry, carried, root),
-            Counts(spikes, _nothing(out).saturated),
+            Counts(fired),
         )
 
     def _first_spike(
@@ -326,7 +329,7 @@ class Layer(nn.Module):
         weight = self.effective_weight()
         feedback = route.feedback(self, weight) if drives[0].requires_grad else None
         out = neuron.respond(drives, Connection(weight, self.bias, self.geometry, feedback))
-        counts = Counts(*count_spikes(out, neuron.saturation)) if neuron.spiking else _nothing(out)
+        counts = Counts(*count_spikes(out, neuron.saturation)) if neuron.spiking else Counts(_nothing(out))
         return out.unsqueeze(0), LayerState(), counts
 
     def currents(self, x: Tensor | Held | Noisy, carry: Any, route: Route, decay: float) -> tuple[Tensor, Any]:
@@ -406,9 +409,8 @@ class Layer(nn.Module):
         return self.prepare(_cut(x.written(), route).flatten(0, 1)), clean, None
 
 
-def _nothing(out: Tensor) -> Counts:
-    zero = out.new_zeros((), dtype=torch.float64)
-    return Counts(zero, zero)
+def _nothing(out: Tensor) -> Tensor:
+    return out.new_zeros((), dtype=torch.float64)
 
 
 def _by_channels(x: Tensor) -> Tensor:

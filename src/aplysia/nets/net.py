@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,14 @@ class Pass:
         outs: one `[K, B, …]` per layer, the last one the readout's.
         states: one per layer, for the next chunk.
         spikes: number of spikes per layer `[L]`, exact integers in floating point.
-        saturated: number of spikes per layer that could not have been earlier `[L]`, likewise; 0 for stepped neurons.
+        saturated: number of spikes per layer that could not have been earlier `[L]`, likewise; None: no spike could.
         noise: z per hidden layer, unscaled; empty where there was none. The outs are without it.
     """
 
     outs: list[Tensor]
     states: States
     spikes: Tensor
-    saturated: Tensor
+    saturated: Tensor | None
     noise: list[Drawn]
 
 
@@ -88,7 +88,7 @@ def _disturbed(
         if site.remembers and route.start > 0:
             before = source.draw(layer.name, route.start - 1, 1, like)[0] * amplitude
         disturbance = site.into_currents(z.all() * amplitude, before, layer.neuron.decay)  # type: ignore[attr-defined]
-    out, after, counts = layer(x, state, route, disturbance=disturbance, beside=beside)
+    out, after, counts = layer(x, state, route, disturbance=disturbance, beside=beside, planted=route.planted)
     return out, after, counts, Noisy(out, z, amplitude, source.noise.traced) if site.at_output else out, z
 
 
@@ -138,7 +138,10 @@ class Net(nn.Module):
     @property
     def all(self) -> list[Layer]:
         """Every layer, in order."""
-        return list(self.layers.values())  # type: ignore[arg-type]
+        # Straight to where modules keep each other: it is asked for all over a step.
+        layers = self._modules["layers"]
+        assert layers is not None
+        return list(layers._modules.values())  # type: ignore[arg-type]
 
     @property
     def hidden(self) -> list[Layer]:
@@ -205,12 +208,10 @@ class Net(nn.Module):
         layers = self.all
         for layer in layers:
             state = None if given is None else next(given)
-            if layer is layers[-1] and route is not None and route.planted:
-                # The readout's error is that of its output.
-                route = replace(route, planted=False)
             beside = None if layer.shortcut is None else sent[layer.shortcut.source]
             if source is None or layer is layers[-1]:
-                out, state, count = layer(signal, state, route, beside=beside)
+                planted = route is not None and route.planted and layer is not layers[-1]
+                out, state, count = layer(signal, state, route, beside=beside, planted=planted)
                 signal = out
             else:
                 assert route is not None
@@ -222,7 +223,12 @@ class Net(nn.Module):
             outs.append(out)
             after.append(state)
             counts.append(count)
-        fired, saturated = torch.stack([c.spikes for c in counts]), torch.stack([c.saturated for c in counts])
+        fired = torch.stack([count.spikes for count in counts])
+        early = [count.saturated for count in counts]
+        if any(count is not None for count in early):
+            saturated = torch.stack([torch.zeros_like(fired[0]) if count is None else count for count in early])
+        else:
+            saturated = None
         return Pass(outs, after, fired, saturated, drawn)
 
     @torch.no_grad()

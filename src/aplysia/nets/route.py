@@ -92,7 +92,7 @@ class Route:
         start: number of the chunk's first step within its sequence, which noise is a function of.
         ends: whether the sequence ends with this chunk, so that nothing has to be carried on.
         slopes: whether layers hand out ∂(output)/∂(current), step by step.
-        planted: whether hidden layers get errors of their own, which enter at their currents: neurons then run without a graph.
+        planted: whether hidden layers get errors of their own, which enter at their currents.
         streams: what nets of stochastic streams draw from and count into; None: the limit of endless streams.
     """
 

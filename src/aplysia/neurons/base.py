@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +47,22 @@ class AbstractNeuron(ABC):
     @abstractmethod
     def gives(self) -> str:
         """What its output means to a loss, where it is the readout: potentials, spikes, spike times, winners or bits."""
+
+
+class Sloped(NamedTuple):
+    """What a scan without a graph gives.
+
+    Attributes:
+        out: `[K, B, …]`.
+        state: after the last step.
+        slopes: ∂(output)/∂(current), `[K, B, …]`; the caller's to write to.
+        fired: the sum of `out` in float64, where it was found on the way.
+    """
+
+    out: Tensor
+    state: State
+    slopes: Tensor
+    fired: Tensor | None = None
 
 
 class AbstractStepped(AbstractNeuron):
@@ -87,22 +103,19 @@ class AbstractStepped(AbstractNeuron):
             the outputs `[K, B, …]` and the new state. The result must not depend on how T steps are cut into chunks.
         """
 
-    def scan_sloped(self, currents: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
+    def scan_sloped(self, currents: Tensor, state: State) -> Sloped:
         """`scan` where nothing passes through the state, without a graph, and ∂(output)/∂(current) of each step beside it.
 
         May be replaced by what has that at hand.
 
         Args:
             currents, state: as for `scan`.
-
-        Returns:
-            the outputs, the new state, and the slopes `[K, B, …]`, which are the caller's to write to.
         """
         with torch.enable_grad():
             leaf = currents.detach().clone().requires_grad_()
             out, after = self.scan(leaf, state, through_time=False)
             (slopes,) = torch.autograd.grad(out, leaf, torch.ones_like(out))
-        return out.detach(), tuple(part.detach() for part in after), slopes
+        return Sloped(out.detach(), tuple(part.detach() for part in after), slopes)
 
 
 class AbstractFirstSpike(AbstractNeuron):

@@ -15,7 +15,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from aplysia.errors import RecipeError
-from aplysia.neurons.base import AbstractStepped, State
+from aplysia.neurons.base import AbstractStepped, Sloped, State
 from aplysia.ops.scan import AbstractReset, Dynamics, SoftReset, lif_scan, lif_scan_sloped
 from aplysia.ops.surrogate import AbstractSurrogate, Sigmoid
 
@@ -63,9 +63,9 @@ class LIF(AbstractStepped):
         spikes, v = lif_scan(self._dynamics, currents, state[0], through_time=through_time)
         return spikes, (v,)
 
-    def scan_sloped(self, currents: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
-        spikes, v, slopes = lif_scan_sloped(self._dynamics, currents, state[0])
-        return spikes, (v,), slopes
+    def scan_sloped(self, currents: Tensor, state: State) -> Sloped:
+        spikes, v, slopes, fired = lif_scan_sloped(self._dynamics, currents, state[0])
+        return Sloped(spikes, (v,), slopes, fired)
 
     @property
     def _dynamics(self) -> Dynamics:

@@ -180,6 +180,15 @@ inline void trace_on(const float* now, float decay, int64_t width, float* later,
         for (int64_t j = 0; j < width; ++j) table[j] = later[j] = std::fma(decay, later[j], now[j]);
 }
 
+// Sums of both steps of a pair, `distance` apart.
+inline void split(const float* even, const float* odd, int64_t width, int64_t distance, float* out) {
+#pragma omp simd
+    for (int64_t j = 0; j < width; ++j) {
+        out[j] = even[j] + odd[j];
+        out[distance + j] = even[j] - odd[j];
+    }
+}
+
 // A panel of the transposed weight, `[inputs, columns]`; columns beyond the last unit are 0.
 inline void turn(const float* weight, int64_t p, int64_t inputs, int64_t units, float* to) {
     const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
@@ -202,10 +211,12 @@ int64_t count_events(const float* x, int64_t rows, int64_t columns, int64_t dist
 // Columns of a panel of the table that `event_forward` needs room for.
 int event_columns() { return static_cast<int>(COLUMNS); }
 
-// out[r, n] = bias[n] + Σ_m drive[r, m]·weight[n, m]; `table` is room for the transposed weight, `[panels, inputs, columns]`.
+// out[r, n] = bias[n] + Σ_m drive[r, m]·weight[n, m]; `table` is room for the transposed weight, `[panels, inputs, columns]`. With
+// `odd`, drives are those of pairs of steps of `batch` samples: odd is added to such a sum in the first step, and taken off it in the
+// second.
 void event_forward(
-    const float* drive, const float* weight, const float* bias, float* table, int64_t samples, int64_t inputs, int64_t units,
-    float* out, int threads
+    const float* drive, const float* weight, const float* bias, float* table, const float* odd, int64_t samples, int64_t inputs,
+    int64_t units, int64_t batch, float* out, int threads
 ) {
     const int64_t panels = (units + COLUMNS - 1) / COLUMNS, blocks = (inputs + ROWS - 1) / ROWS;
     std::vector<Part> parts(threads);
@@ -214,7 +225,8 @@ void event_forward(
         // A thread makes lists of its own samples. Where these are many, they meet all panels there; where they are few beside the
         // table, panels belong to threads in place of samples, and stay with them.
         const int64_t me = thread_number(), team = thread_count();
-        const bool shared = samples * 8 > inputs;
+        const int64_t rounds = ((samples + team - 1) / team + BAGS - 1) / BAGS;
+        const bool shared = samples > 2 * inputs || rounds > 1;
         const int64_t first_panel = shared ? 0 : panels * me / team, last_panel = shared ? panels : panels * (me + 1) / team;
         const int64_t first_part = shared ? me : 0, last_part = shared ? me + 1 : team;
         if (shared) {
@@ -222,7 +234,6 @@ void event_forward(
             for (int64_t p = 0; p < panels; ++p) turn(weight, p, inputs, units, table + p * inputs * COLUMNS);
         }
         const int64_t begin = samples * me / team, end = samples * (me + 1) / team;
-        const int64_t rounds = ((samples + team - 1) / team + BAGS - 1) / BAGS;
         for (int64_t round = 0; round < rounds; ++round) {
             const int64_t first = std::min(end, begin + round * BAGS), count = std::min(BAGS, end - first);
             int32_t* rows = lists.rows.of(count * inputs + LANES);
@@ -240,23 +251,29 @@ void event_forward(
 #pragma omp barrier
             for (int64_t p = first_panel; p < last_panel; ++p) {
                 const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
-                const bool narrow = width < COLUMNS;
+                // Sums that are not made where they will be.
+                const bool apart = width < COLUMNS || odd;
                 // A panel that serves once need not be kept.
-                float* here = shared || rounds > 1 ? table + p * inputs * COLUMNS : panel.of(inputs * COLUMNS);
-                if (!shared && round == 0) turn(weight, p, inputs, units, here);
+                float* here = shared ? table + p * inputs * COLUMNS : panel.of(inputs * COLUMNS);
+                if (!shared) turn(weight, p, inputs, units, here);
                 float start[COLUMNS] = {};
                 if (bias) std::memcpy(start, bias + from, width * sizeof(float));
                 for (int64_t t = first_part; t < last_part; ++t) {
                     const Part& part = parts[t];
-                    float* sums = narrow ? tile.of(BAGS * COLUMNS) : out + part.first * units + from;
-                    const int64_t stride = narrow ? COLUMNS : units;
+                    float* sums = apart ? tile.of(BAGS * COLUMNS) : out + part.first * units + from;
+                    const int64_t stride = apart ? COLUMNS : units;
                     add_tiles<true>(part.ends, part.count, part.rows, part.factors, here, start, sums, stride);
                     for (int64_t k = 1; k < blocks; ++k) {
                         const float* rest = here + k * ROWS * COLUMNS;
                         add_tiles<false>(part.ends + k * part.count, part.count, part.rows, part.factors, rest, start, sums, stride);
                     }
-                    for (int64_t b = 0; narrow && b < part.count; ++b)
-                        std::memcpy(out + (part.first + b) * units + from, sums + b * COLUMNS, width * sizeof(float));
+                    for (int64_t b = 0; apart && b < part.count; ++b) {
+                        const int64_t r = part.first + b;
+                        if (odd)
+                            split(sums + b * COLUMNS, odd + r * units + from, width, batch * units, out + (r + r / batch * batch) * units + from);
+                        else
+                            std::memcpy(out + r * units + from, sums + b * COLUMNS, width * sizeof(float));
+                    }
                 }
             }
 #pragma omp barrier

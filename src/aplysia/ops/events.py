@@ -114,6 +114,18 @@ class AbstractEvents(AbstractWrapped):
     def sum_forward(self, kernels: ctypes.CDLL, drive: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """`forward` by events."""
 
+    def sum_joined(
+        self,
+        kernels: ctypes.CDLL,
+        drive: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        odd: Tensor | None,
+        batch: int,
+    ) -> Tensor | None:
+        """`Summed.joined`; None: no kernel can. May be replaced by one that does."""
+        return None
+
     def sum_traced(
         self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size, steps: int, decay: float
     ) -> Tensor:
@@ -143,6 +155,14 @@ class Summed(AbstractOfOne):
             return self.plain.forward(drive, weight, bias)
         return self.plain.sum_forward(kernels, drive, weight, None if bias is None else bias.contiguous())
 
+    def joined(self, drive: Tensor, weight: Tensor, bias: Tensor | None, odd: Tensor, batch: int) -> Tensor | None:
+        """`forward` plus `odd` in the first steps of pairs and less it in the second ones, `[K·B, …]`, of both `[K/2·B, …]`; None:
+        no kernel can."""
+        kernels = library()
+        if kernels is None or weight.dtype != torch.float32 or not self.is_it(drive) or not ready(odd):
+            return None
+        return self.plain.sum_joined(kernels, drive, weight, None if bias is None else bias.contiguous(), odd, batch)
+
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         kernels = library()
         if kernels is None or delta.dtype != torch.float32 or not self.is_it(pre):
@@ -166,12 +186,23 @@ class DenseEvents(AbstractEvents):
         return self.largest
 
     def sum_forward(self, kernels: ctypes.CDLL, drive: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self.sum_joined(kernels, drive, weight, bias, None, 1)
+
+    def sum_joined(
+        self,
+        kernels: ctypes.CDLL,
+        drive: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        odd: Tensor | None,
+        batch: int,
+    ) -> Tensor:
         weight = weight.contiguous()
-        units, inputs = weight.shape
+        samples, (units, inputs) = drive.shape[0], weight.shape
         panel = kernels.event_columns()
-        out, table = drive.new_empty(len(drive), units), drive.new_empty(-(-units // panel), inputs, panel)
-        sizes = [len(drive), inputs, units]
-        call(kernels.event_forward, [drive, weight, bias, table], sizes, out)
+        out = drive.new_empty(samples if odd is None else 2 * samples, units)
+        table = drive.new_empty(-(-units // panel), inputs, panel)
+        call(kernels.event_forward, [drive, weight, bias, table, odd], [samples, inputs, units, batch], out)
         return out
 
     def sum_outer(self, kernels: ctypes.CDLL, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:

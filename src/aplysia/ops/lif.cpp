@@ -69,9 +69,10 @@ inline float after(float u, float s, const Constants& c) {
 template <int64_t S, bool HARD, int KEPT>
 void forward(
     const float* currents, const float* v, const Constants c, int64_t steps, int64_t units, int64_t stride, int64_t v_stride,
-    float* kept, float* last, float* spikes, int threads
+    float* kept, float* last, double* count, float* spikes, int threads
 ) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+    int64_t all = 0;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : all)
     for (int64_t first = 0; first < units; first += SIDE) {
         const int64_t size = std::min(SIDE, units - first);
         float membrane[SIDE];
@@ -80,7 +81,8 @@ void forward(
             const float* current = currents + t * stride + first;
             float* fired = spikes + t * units + first;
             float* left = KEPT ? kept + t * units + first : nullptr;
-#pragma omp simd
+            int32_t found = 0;
+#pragma omp simd reduction(+ : found)
             for (int64_t i = 0; i < size; ++i) {
                 const float u = c.leak * membrane[i] + current[i];
                 const float s = u >= c.threshold ? 1.0f : 0.0f;
@@ -88,10 +90,13 @@ void forward(
                 fired[i] = s;
                 if constexpr (KEPT == 1) left[i] = slope_of<S>(u - c.threshold, c);
                 if constexpr (KEPT == 2) left[i] = u;
+                found += u >= c.threshold;
             }
+            all += found;
         }
         std::memcpy(last + first, membrane, size * sizeof(float));
     }
+    if (count) *count = static_cast<double>(all);
 }
 
 template <int64_t S, bool HARD, bool DETACHED>
@@ -144,16 +149,17 @@ inline Constants constants(const float* given) { return {given[0], given[1], giv
 
 extern "C" {
 
-// currents [steps, units], steps `stride` apart; v [units], `v_stride` apart; given: leak, threshold, amount or value of the reset, shape of the surrogate, half.
+// currents [steps, units], steps `stride` apart; v [units], `v_stride` apart; given: leak, threshold, amount or value of the reset,
+// shape of the surrogate, half; count: of all spikes, where it is asked for.
 void lif_forward(
-    const float* currents, const float* v, const float* given, float* kept, float* last, int64_t steps, int64_t units, int64_t stride,
+    const float* currents, const float* v, const float* given, float* kept, float* last, double* count, int64_t steps, int64_t units, int64_t stride,
     int64_t v_stride, int64_t surrogate, int64_t hard, int64_t keeps, float* spikes, int threads
 ) {
     with_surrogate(surrogate, [&](auto s) {
         constexpr int64_t S = decltype(s)::value;
         const auto run = hard ? (keeps == 1 ? forward<S, true, 1> : keeps == 2 ? forward<S, true, 2> : forward<S, true, 0>)
                               : (keeps == 1 ? forward<S, false, 1> : keeps == 2 ? forward<S, false, 2> : forward<S, false, 0>);
-        run(currents, v, constants(given), steps, units, stride, v_stride, kept, last, spikes, threads);
+        run(currents, v, constants(given), steps, units, stride, v_stride, kept, last, count, spikes, threads);
     });
 }
 

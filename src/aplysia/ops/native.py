@@ -169,24 +169,32 @@ def library() -> ctypes.CDLL | None:
 
 def ready(*tensors: Tensor) -> bool:
     """Whether kernels can take these: float32, contiguous, on the CPU."""
-    return all(t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu" for t in tensors)
+    for t in tensors:
+        if t.dtype != torch.float32 or not t.is_contiguous() or t.device.type != "cpu":
+            return False
+    return True
 
 
-def call(function: Any, tensors: list[Tensor | None], sizes: list[int], out: Tensor) -> None:
+def call(function: Any, tensors: list[Tensor | None], sizes: list[int], out: Tensor, *, counts: bool = False) -> int:
     """Call a kernel that takes tensors, sizes, what it writes and the number of threads, in this order.
 
     Args:
-        function: of `library()`; it returns nothing.
+        function: of `library()`.
         tensors: float32, contiguous, on the CPU; None for one that is not there.
         sizes: whole numbers of 64 bits.
         out: what it writes.
+        counts: whether it gives a number, the same at every call.
+
+    Returns:
+        that number.
     """
     if function.argtypes is None:
         # Once for each kernel: calls are then converted in C.
         pointers, numbers = [ctypes.c_void_p] * len(tensors), [ctypes.c_int64] * len(sizes)
-        function.restype, function.argtypes = None, [*pointers, *numbers, ctypes.c_void_p, ctypes.c_int]
+        function.restype = ctypes.c_int64 if counts else None
+        function.argtypes = [*pointers, *numbers, ctypes.c_void_p, ctypes.c_int]
     pointed = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-    function(*pointed, *sizes, out.data_ptr(), torch.get_num_threads())
+    return function(*pointed, *sizes, out.data_ptr(), torch.get_num_threads())
 
 
 @functools.lru_cache(maxsize=256)

@@ -51,8 +51,10 @@ def fill_normals(out: Tensor, seeds: list[int]) -> None:
     if out.device.type != "cpu" or out.dtype != torch.float32 or not out.is_contiguous():
         for part, seed in zip(out, seeds, strict=True):
             fill_normal(part, seeded(out.device, seed))
-    else:
+    elif library() is None:
         torch.ops.aplysia.normals_(out, seeds)
+    else:
+        _fill_all(out, seeds)
 
 
 def _fill_all(out: Tensor, seeds: list[int]) -> Tensor:
@@ -76,7 +78,8 @@ def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:
     return out
 
 
-# An operation of torch's, so that whoever watches its operations (`aplysia.ledger.probe`) sees what is drawn.
+# An operation of torch's, so that whoever watches its operations (`aplysia.ledger.probe`) sees what is drawn; kernels are seen by
+# nobody.
 _OPERATIONS = torch.library.Library("aplysia", "FRAGMENT")
 _OPERATIONS.define("normal_(Tensor(a!) out, *, Generator generator) -> Tensor(a!)")
 _OPERATIONS.impl("normal_", _fill, "CPU")

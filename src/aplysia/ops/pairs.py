@@ -22,9 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aplysia.ops.events import Summed
 from aplysia.ops.geometry import AbstractGeometry, AbstractOfOne
 from aplysia.ops.native import call, library, numbers, ready
-from aplysia.ops.wide import FEW
+from aplysia.ops.wide import FEW, narrow_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +51,12 @@ class Pairs(AbstractOfOne):
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not self.is_it(drive):
             return self.plain.forward(drive, weight, bias)
-        even, odd = self.of_even.forward(self.even, weight, bias), self.of_odd.forward(self.odd, weight)
-        return _joined(even, odd, self.batch)
+        odd = self.of_odd.forward(self.odd, weight)
+        if isinstance(self.of_even, Summed):
+            made = self.of_even.joined(self.even, weight, bias, odd, self.batch)
+            if made is not None:
+                return made
+        return _joined(self.of_even.forward(self.even, weight, bias), odd, self.batch)
 
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         if not self.is_it(pre):
@@ -80,8 +85,11 @@ class Apart(AbstractOfOne):
     amplitude: float
 
     def forward(self, drive: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        out = self.plain.forward(drive, weight, bias)
-        if self.is_it(drive):
+        if not self.is_it(drive):
+            return self.plain.forward(drive, weight, bias)
+        out = narrow_pairs(drive, self.draws, self.amplitude, weight, bias, self.batch)
+        if out is None:
+            out = self.plain.forward(drive, weight, bias)
             noise = self.plain.forward(self.draws, weight).unflatten(0, (-1, self.batch))
             for step, sign in zip(_steps(out, self.batch), (1.0, -1.0), strict=True):
                 step.add_(noise, alpha=sign * self.amplitude)

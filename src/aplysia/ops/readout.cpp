@@ -19,10 +19,10 @@ constexpr int64_t RUN = 4096;
 
 extern "C" {
 
-// error[r, k] = p·(softmax_k(x[r]) − y[r, k]) + q·(x[r, k] − y[r, k]) with y one-hot of labels[r % batch]; found: the sums of the
-// cross-entropy and of the squared distances over all rows, and how many labels are none.
-void softmax_error(
-    const float* x, const int64_t* labels, const float* shares, double* found, int64_t rows, int64_t batch, int64_t classes, float* error,
+// error[r, k] = p·(softmax_k(x[r]) − y[r, k]) + q·(x[r, k] − y[r, k]) with y one-hot of labels[r % batch], and the loss of which it
+// is the derivative: p times the cross-entropy and q/2 times the squared distances, over all rows. Returns how many labels are none.
+int64_t softmax_error(
+    const float* x, const int64_t* labels, const float* shares, float* loss, int64_t rows, int64_t batch, int64_t classes, float* error,
     int threads
 ) {
     const float p = shares[0], q = shares[1];
@@ -57,10 +57,11 @@ void softmax_error(
         sums[3 * part + 1] = squares;
         sums[3 * part + 2] = strangers;
     }
-    for (int i = 0; i < 3; ++i) {
-        found[i] = 0.0;
-        for (int64_t part = 0; part < parts; ++part) found[i] += sums[3 * part + i];
-    }
+    double found[3] = {};
+    for (int64_t part = 0; part < parts; ++part)
+        for (int i = 0; i < 3; ++i) found[i] += sums[3 * part + i];
+    *loss = static_cast<float>(p * found[0] + 0.5 * q * found[1]);
+    return static_cast<int64_t>(found[2]);
 }
 
 // The sum of all numbers.

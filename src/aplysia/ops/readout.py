@@ -1,7 +1,7 @@
 """Errors of a stepwise loss at the readout, and numbers of spikes, in one pass over memory each.
 
-    error   p·(softmax_k(x) − y_k) + q·(x_k − y_k)       y one-hot
-    found   Σ −ln softmax_y(x),   Σ (x_k − y_k)²
+    loss    Σ [ −p·ln softmax_y(x) + (q/2)·Σ_k (x_k − y_k)² ]     y one-hot
+    error   p·(softmax_k(x) − y_k) + q·(x_k − y_k)
 
 By torch's operations that is a dozen small calls, which take longer than they work. Kernels are C++ (`readout.cpp`) where
 kernels run compiled.
@@ -15,24 +15,23 @@ from torch import Tensor
 from aplysia.ops.native import call, library, numbers, ready
 
 
-def softmax_error(out: Tensor, target: Tensor, p: float, q: float) -> tuple[float, float, Tensor] | None:
-    """The sums of cross-entropy and of squared distances over steps and samples, and the error `[K, B, C]`; None: no kernel
-    can, or a label is none.
+def softmax_error(out: Tensor, target: Tensor, p: float, q: float) -> tuple[Tensor, Tensor] | None:
+    """The loss over steps and samples, 0-dim, and the error `[K, B, C]`; None: no kernel can, or a label is none.
 
     Args:
         out: `[K, B, C]`.
         target: labels `[B]`.
-        p, q: factors of the error.
+        p, q: factors.
     """
     if not ready(out) or target.dtype != torch.int64 or target.shape != out.shape[1:2] or not out.numel():
         return None
     if (kernels := library()) is None:
         return None
-    found, error = torch.empty(3, dtype=torch.float64, device="cpu"), torch.empty_like(out)
-    sizes = [len(out) * len(target), len(target), out.shape[2]]
-    call(kernels.softmax_error, [out, target.contiguous(), numbers(p, q), found], sizes, error)
-    entropy, squares, strangers = found.tolist()
-    return None if strangers else (entropy, squares, error)
+    steps, batch, classes = out.shape
+    loss, error = out.new_empty(()), torch.empty_like(out)
+    tensors: list[Tensor | None] = [out, target.contiguous(), numbers(p, q), loss]
+    strangers = call(kernels.softmax_error, tensors, [steps * batch, batch, classes], error, counts=True)
+    return None if strangers else (loss, error)
 
 
 def total(x: Tensor) -> Tensor:

@@ -161,8 +161,10 @@ def _ready(*tensors: Tensor) -> bool:
     return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
 
 
-def _natively(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, ...] | None:
-    """What a forward kernel gives, by `lif.cpp` where that can."""
+def _natively(
+    kernel: Any, d: Dynamics, currents: Tensor, v: Tensor, fired: Tensor | None = None
+) -> tuple[Tensor, ...] | None:
+    """What a forward kernel gives, by `lif.cpp` where that can, and `fired`, 0-dim in float64, filled with how many spikes."""
     kernels = library()
     # Dynamics are looked up last: eager kernels take parts that cannot be hashed, too.
     if kernels is None or not _ready(currents, v) or currents.stride(1) != 1 or v.stride(0) not in (0, 1):
@@ -175,7 +177,7 @@ def _natively(kernel: Any, d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Te
     spikes, last = currents.new_empty(currents.shape), v.new_empty(v.shape)
     kept = torch.empty_like(spikes) if keeps else None
     sizes = [*currents.shape, currents.stride(0), v.stride(0), *cases, keeps]
-    call(kernels.lif_forward, [currents, v, given, kept, last], sizes, spikes)
+    call(kernels.lif_forward, [currents, v, given, kept, last, fired], sizes, spikes)
     return (spikes, last) if kept is None else (spikes, last, kept)
 
 
@@ -286,18 +288,23 @@ def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) ->
 
 
 @torch.no_grad()
-def lif_scan_sloped(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same without a graph: spikes, the last membrane, and ψ(u[t] − θ) `[K, B, …]`, all that a gradient would meet."""
-    shape = currents.shape
-    spikes, v_out, slopes = _blocks(_spikes_and_slopes, d, *_flat(currents, v))
-    return spikes.reshape(shape), v_out.reshape(v.shape), slopes.reshape(shape)
+def lif_scan_sloped(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The same without a graph: spikes, the last membrane, ψ(u[t] − θ) `[K, B, …]`, which is all that a gradient would meet, and
+    the number of spikes in float64 where that was counted on the way."""
+    shape, (flat, v_flat) = currents.shape, _flat(currents, v)
+    fired = torch.empty((), dtype=torch.float64, device="cpu") if library() is not None else None
+    done = None if fired is None else _natively(_spikes_and_slopes, d, flat, v_flat, fired)
+    if done is None:
+        fired, done = None, _blocks(_spikes_and_slopes, d, flat, v_flat)
+    spikes, v_out, slopes = done
+    return spikes.reshape(shape), v_out.reshape(v.shape), slopes.reshape(shape), fired
 
 
 def _flat(currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """`[K, n]` and `[n]`."""
     # At a start a membrane is one number everywhere, which is not written out.
     once = v.numel() > 1 and not any(v.stride())
-    return currents.reshape(len(currents), -1), v[(0,) * v.ndim].expand(v.numel()) if once else v.reshape(-1)
+    return currents.reshape(currents.shape[0], -1), v.as_strided((v.numel(),), (0,)) if once else v.reshape(-1)
 
 
 def leaky_sum(currents: Tensor, v: Tensor, leak: float, *, through_time: bool) -> tuple[Tensor, Tensor]:

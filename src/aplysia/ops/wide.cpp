@@ -162,3 +162,31 @@ extern "C" void narrow_product(
             dots(a + r * depth, a + other * depth, b, bias, depth, n, units, out + r * units, out + other * units);
     }
 }
+
+// The same of (a ± factor·z), plus in the first step of each pair and minus in the second, of `batch` samples each.
+extern "C" void narrow_pairs(
+    const float* a, const float* z, const float* factor, const float* b, const float* bias, int64_t rows, int64_t depth, int64_t units,
+    int64_t batch, float* out, int threads
+) {
+    const int64_t twos = (batch + 1) / 2;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t two = 0; two < rows / (2 * batch) * twos; ++two) {
+        const int64_t pair = two / twos, r = 2 * (two % twos), other = std::min(r + 1, batch - 1);
+        for (int64_t n = 0; n < units; n += ABREAST) {
+            float noise[2][ABREAST];
+            const float *here = z + pair * batch * depth, *steps = a + 2 * pair * batch * depth;
+            const int64_t width = std::min<int64_t>(ABREAST, units - n);
+            dots(here + r * depth, here + other * depth, b + n * depth, nullptr, depth, 0, width, noise[0], noise[1]);
+            for (int step = 0; step < 2; ++step) {
+                const float* at = steps + step * batch * depth;
+                const float signed_factor = step ? -*factor : *factor;
+                float* to = out + (2 * pair + step) * batch * units;
+                dots(at + r * depth, at + other * depth, b, bias, depth, n, units, to + r * units, to + other * units);
+                for (int64_t u = 0; u < width; ++u) {
+                    to[r * units + n + u] += signed_factor * noise[0][u];
+                    if (other != r) to[other * units + n + u] += signed_factor * noise[1][u];
+                }
+            }
+        }
+    }
+}

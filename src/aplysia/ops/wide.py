@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aplysia.ops.native import call, library, ready
+from aplysia.ops.native import call, library, numbers, ready
 
 # Columns of a block, and from which on there are blocks.
 _COLUMNS, _LEAST = 4096, 1 << 15
@@ -67,6 +67,18 @@ def narrow_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor |
         return None
     out = a.new_empty(len(a), len(b))
     call(kernels.narrow_product, [a, b, bias], [len(a), a.shape[1], len(b)], out)
+    return out
+
+
+def narrow_pairs(a: Tensor, z: Tensor, factor: float, b: Tensor, bias: Tensor | None, batch: int) -> Tensor | None:
+    """(a ± factor·z)·bᵀ, plus a bias, of a `[K·B, m]` and z `[K/2·B, m]`: plus in steps 2k, minus in steps 2k + 1, of B samples
+    each; None: no kernel can."""
+    if not 0 < len(b) <= FEW or len(b) * a.numel() < _WORK or torch.is_autocast_enabled("cpu"):
+        return None
+    if not ready(a, z, b, *(() if bias is None else (bias,))) or (kernels := library()) is None:
+        return None
+    out = a.new_empty(a.shape[0], len(b))
+    call(kernels.narrow_pairs, [a, z, numbers(factor), b, bias], [a.shape[0], a.shape[1], len(b), batch], out)
     return out
 
 

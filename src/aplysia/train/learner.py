@@ -175,9 +175,7 @@ class Learner(AbstractLearner):
             x: `[T, B, …]`, or `Held([B, …], T)`.
             target: labels `[B]`.
         """
-        device = self.net.readout.weight.device
-        drops = any(layer.dropout for layer in self.net.hidden)
-        keys = (*((self.steps, self._part) if self._part else (self.steps,)), *present().keys)
+        source = self._dropout() if any(layer.dropout for layer in self.net.hidden) else None
         self._begin()
         return self.temporal.learn(
             self.net,
@@ -185,9 +183,14 @@ class Learner(AbstractLearner):
             target,
             self.loss,
             self.rule,
-            generator=generator(device, self.seed, "dropout", *keys) if drops else None,
+            generator=source,
             apply=self._apply if self.temporal.updates_inside else None,
         )
+
+    def _dropout(self) -> torch.Generator:
+        part = (self._part,) if self._part else ()
+        device = self.net.readout.weight.device
+        return generator(device, self.seed, "dropout", self.steps, *part, *present().keys)
 
     def update(self, x: Input, target: Tensor) -> Record:
         """`learn`, clip, optimiser step and `after` in one call."""

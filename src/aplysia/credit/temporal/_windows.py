@@ -5,9 +5,9 @@ Through time: one window is the whole sequence (or the truncation length). Onlin
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -40,13 +40,18 @@ def learn_in_windows(
 ) -> Record:
     """Fill `.grad` window by window; `apply` runs between windows."""
     steps, states, start = steps_of(x), None, 0
-    planted = spatial.plants and not route.through_time
-    route = replace(route, noise=spatial.noise_source, slopes=spatial.slopes, planted=planted)
+    laid = {
+        "noise": spatial.noise_source,
+        "slopes": spatial.slopes,
+        "planted": spatial.plants and not route.through_time,
+    }
     logits, value, spikes = None, None, None
     for number, part in enumerate(chunks(x, window)):
         if number and apply is not None:
             apply()
-        done = _learn_window(net, part, target, loss, spatial, route, states, start=start, steps=steps, chunk=chunk)
+        done = _learn_window(
+            net, part, target, loss, spatial, partial(replace, route, **laid), states, start, steps, chunk
+        )
         states = done.states
         start += steps_of(part)
         logits = done.total if logits is None else logits + done.total
@@ -55,7 +60,7 @@ def learn_in_windows(
     assert logits is not None
     assert value is not None
     assert spikes is not None
-    slots = [steps * len(target) * math.prod(layer.output_shape) for layer in net.all]
+    slots = [steps * len(target) * layer.units for layer in net.all]
     return Record(logits / steps, value, spikes, slots)
 
 
@@ -75,21 +80,24 @@ def _learn_window(
     target: Tensor,
     loss: AbstractLoss,
     spatial: AbstractSpatial,
-    route: Route,
+    routed: Callable[..., Route],
     states: States | None,
-    *,
     start: int,
     steps: int,
     chunk: int,
 ) -> _Done:
+    """`routed` makes the route of a chunk from where it starts and whether the sequence ends with it."""
     runs: list[Pass] = []
     at = start
+    route = None
     for piece in chunks(part, chunk):
         given = None if states is None else _handed_over(states)
         before, at = at, at + steps_of(piece)
-        runs.append(net(piece, given, replace(route, start=before, ends=at == steps)))
+        route = routed(start=before, ends=at == steps)
+        runs.append(net(piece, given, route))
         states = list(runs[-1].states)
     assert states is not None
+    assert route is not None
     out = runs[0].outs[-1].detach() if len(runs) == 1 else torch.cat([run.outs[-1].detach() for run in runs])
     share, error = loss.error(out, target, steps)
     if len(runs) == 1:
@@ -107,4 +115,5 @@ def _learn_window(
                 gathered += more
             at += length
         torch.autograd.backward(*planted)
-    return _Done(out.sum(0), share, torch.stack([run.spikes for run in runs]).sum(0), [s.detach() for s in states])
+    spikes = runs[0].spikes if len(runs) == 1 else torch.stack([run.spikes for run in runs]).sum(0)
+    return _Done(out.sum(0), share, spikes, [state.detach() for state in states])
