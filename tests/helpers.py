@@ -566,9 +566,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def noting(product: Callable[..., Tensor], taken: list[str]) -> Callable[..., Tensor]:
     """The same product, which leaves its name each time it is taken."""
 
-    def noted(*arguments: object) -> Tensor:
+    def noted(*arguments: object, **named: object) -> Tensor:
         taken.append(product.__name__)
-        return product(*arguments)
+        return product(*arguments, **named)
 
     return noted
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aplysia.ops.geometry import AbstractGeometry, Conv2d, Dense
-from aplysia.ops.synapse import hold, synapse
+from aplysia.ops.synapse import held_synapse, hold, synapse
 
 GEOMETRIES: dict[str, tuple[AbstractGeometry, tuple[int, ...], tuple[int, ...]]] = {
     "dense": (Dense(), (5, 7), (3, 7)),
@@ -117,11 +117,15 @@ def test_no_gradient_reaches_what_is_put_into_the_slots() -> None:
 @each_geometry
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("steps", [1, 5])
-def test_a_held_input_equals_the_same_input_written_out(name: str, bias: bool, steps: int) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_held_input_equals_the_same_input_written_out(name: str, bias: bool, steps: int, at_once: bool) -> None:
     """With coefficients c: δ[t] is paired with c[t]·x in the weight, and with 1 in the bias."""
     geometry, x, w, b = parts(name, bias=bias)
     c = torch.rand(steps, dtype=torch.float64) + 0.5
-    got = hold(synapse(x, w, geometry=geometry), b, c.tolist(), geometry)
+    if at_once:
+        got = held_synapse(x, w, b, c.tolist(), geometry=geometry)
+    else:
+        got = hold(synapse(x, w, geometry=geometry), b, c.tolist(), geometry)
     want = [plain(geometry, x, w, b) for _ in range(steps)]
     torch.testing.assert_close(got, torch.stack(want), rtol=1e-12, atol=1e-12)
     delta = torch.randn_like(got)
@@ -131,6 +135,19 @@ def test_a_held_input_equals_the_same_input_written_out(name: str, bias: bool, s
     torch.testing.assert_close(made[0], update, rtol=1e-11, atol=1e-11)
     if b is not None:
         torch.testing.assert_close(made[1], torch.autograd.grad(torch.stack(want), b, delta)[0], rtol=1e-11, atol=1e-11)
+
+
+@each_geometry
+def test_a_held_input_gets_the_error_of_the_feedback(name: str) -> None:
+    """Σ_t c[t]·δ[t] through the tensor in the error slot."""
+    geometry, x, w, b = parts(name)
+    x, feedback, c = x.clone().requires_grad_(), torch.randn_like(w), [0.5, 1.5]
+    got = held_synapse(x, w, b, c, geometry=geometry, feedback=feedback)
+    delta = torch.randn_like(got)
+    (error,) = torch.autograd.grad(got, x, delta, retain_graph=True)
+    torch.testing.assert_close(error, geometry.error(0.5 * delta[0] + 1.5 * delta[1], feedback, x.shape))
+    closed = held_synapse(x, w, b, c, geometry=geometry)
+    assert torch.autograd.grad(closed, x, delta, allow_unused=True) == (None,)
 
 
 def test_a_bias_does_not_change_the_callers_current() -> None:

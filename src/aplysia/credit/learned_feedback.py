@@ -499,14 +499,14 @@ class MomentumFeedback:
         shared: dict[tuple[Any, ...], Tensor] = {}
         for layer in layers if samples else []:
             z, d, factor = samples[layer.name]
-            key = (id(d), z.places, z.signs, factor)
+            key = (id(d), z.places, z.signs)
             if key not in shared:
-                shared[key] = z.gathered(d).mul_(factor / (steps * d.shape[1]))
-            mean = self._mean(layer, z, shared[key])
+                shared[key] = z.gathered(d)
+            mean, scale = self._mean(layer, z, shared[key]), factor / (steps * d.shape[1])
             if first:
-                tensors[_PENDING + layer.name].copy_(mean)
+                torch.mul(mean, scale, out=tensors[_PENDING + layer.name])
             else:
-                tensors[_PENDING + layer.name].add_(mean)
+                tensors[_PENDING + layer.name].add_(mean, alpha=scale)
         if not self.start.ready(step):
             return {layer.name: partial(_as_it_is, None) for layer in layers}
         # M changes no more in this sequence, and errors are as large as what layers send: each is made when it is asked for.

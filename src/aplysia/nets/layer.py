@@ -27,7 +27,7 @@ from aplysia.ops.geometry import AbstractGeometry, Dense, features
 from aplysia.ops.pairs import by_pairs
 from aplysia.ops.precision import AbstractPrecision, Float32
 from aplysia.ops.readout import total
-from aplysia.ops.synapse import Connection, hold, synapse
+from aplysia.ops.synapse import Connection, held_synapse, hold, synapse
 from aplysia.types import Held
 
 _UNIT = Law(0.0, 1.0)
@@ -277,7 +277,7 @@ class Layer(nn.Module):
             currents = joined / self.shortcut.beta
         if disturbance is not None:
             currents = currents + disturbance
-        before = neuron.init(currents[0].detach()) if state.neuron is None else state.neuron
+        before = neuron.init(currents.detach()[0]) if state.neuron is None else state.neuron
         root = fired = None
         if planted and currents.requires_grad:
             out, after, slope, fired = neuron.scan_sloped(currents, before)
@@ -348,12 +348,12 @@ class Layer(nn.Module):
             feedback = route.feedback(self, weight) if drive.requires_grad else None
             products = products.settled(drive, weight.shape)
             coefficients, carry = route.eligibility.held(x.steps, decay, carry)
-            # A product adds the bias while it has its numbers at hand; its gradient is that of every step.
-            added = None if bias is None or self.stem_pool is not None else bias.detach()
-            current = self.thinned(synapse(drive, weight, added, geometry=products, feedback=feedback))
-            return hold(current, bias, coefficients, self.geometry, added=added is not None), carry
+            if self.stem_pool is None:
+                return held_synapse(drive, weight, bias, coefficients, geometry=products, feedback=feedback), carry
+            current = self.thinned(synapse(drive, weight, geometry=products, feedback=feedback))
+            return hold(current, bias, coefficients, self.geometry), carry
         current, carry = self._driven(x, weight, bias, products, carry, route, decay)
-        return current.unflatten(0, (len(x), -1)), carry
+        return current.view(len(x), -1, *current.shape[1:]), carry
 
     def _driven(
         self,

@@ -112,36 +112,96 @@ class Connection:
         return synapse(drive, self.weight, bias, geometry=self.geometry, feedback=self.feedback)
 
 
+def _held_adjoint(
+    delta: Tensor, weights: Sequence[float], geometry: AbstractGeometry, *, value: bool, bias: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Σ_t weights[t]·δ[t] and Σ_t δ[t] of a held value and its bias, where they are wanted."""
+    if value and bias and delta.ndim == 3:
+        # Both while they are in the cache.
+        return weighted_sums(delta, weights)
+    # Element-wise; a product with a K-vector takes ten times as long.
+    return (
+        weighted_sum(delta, weights) if value else None,
+        geometry.bias_gradient(delta.flatten(0, 1)) if bias else None,
+    )
+
+
+class _HeldSynapse(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        drive: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        feedback: Tensor | None,
+        weights: Sequence[float],
+        geometry: AbstractGeometry,
+    ) -> Tensor:
+        value = geometry.forward(drive, weight, bias)
+        ctx.geometry, ctx.weights, ctx.drive_shape, ctx.weight_shape = geometry, weights, drive.shape, weight.shape
+        ctx.save_for_backward(feedback, drive)
+        return value.expand(len(weights), *value.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (delta,), (feedback, drive) = gradients, ctx.saved_tensors
+        wants_error, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        wants_error = wants_error and feedback is not None
+        value, bias = _held_adjoint(
+            delta, ctx.weights, ctx.geometry, value=wants_error or wants_weight, bias=wants_bias
+        )
+        error = update = None
+        if value is not None:
+            error = ctx.geometry.error(value, feedback, ctx.drive_shape) if wants_error else None
+            update = ctx.geometry.outer(value, drive, ctx.weight_shape) if wants_weight else None
+        return error, update, bias, None, None, None
+
+
+def held_synapse(
+    drive: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    weights: Sequence[float],
+    *,
+    geometry: AbstractGeometry,
+    feedback: Tensor | None = None,
+) -> Tensor:
+    """`hold` of a `synapse`, in one: the current that a constant drive makes at each of K steps.
+
+    Args:
+        drive: `[B, …]`.
+        weight, bias, feedback: as for `synapse`.
+        weights: K numbers, as for `hold`.
+        geometry: of the connection.
+
+    Returns:
+        `[K, B, …]`, a view that repeats one step.
+    """
+    feedback = None if feedback is None else feedback.detach()
+    out = _HeldSynapse.apply(drive, weight, bias, feedback, weights, geometry)
+    assert isinstance(out, Tensor)
+    return out
+
+
 class _Hold(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry, added: bool
+        ctx: Any, value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry
     ) -> Tensor:
         ctx.geometry, ctx.weights = geometry, weights
-        if bias is not None and not added:
+        if bias is not None:
             value = geometry.add_bias(value, bias)
         return value.expand(len(weights), *value.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (delta,) = gradients
-        value = bias = None
-        if all(ctx.needs_input_grad[:2]) and delta.ndim == 3:
-            # Both while they are in the cache.
-            value, bias = weighted_sums(delta, ctx.weights)
-            return value, bias, None, None, None
-        if ctx.needs_input_grad[1]:
-            bias = ctx.geometry.bias_gradient(delta.flatten(0, 1))
-        if ctx.needs_input_grad[0]:
-            # Element-wise; a product with a K-vector takes ten times as long.
-            value = weighted_sum(delta, ctx.weights)
-        return value, bias, None, None, None
+        value, bias = ctx.needs_input_grad[:2]
+        return *_held_adjoint(gradients[0], ctx.weights, ctx.geometry, value=value, bias=bias), None, None
 
 
-def hold(
-    value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry, *, added: bool = False
-) -> Tensor:
+def hold(value: Tensor, bias: Tensor | None, weights: Sequence[float], geometry: AbstractGeometry) -> Tensor:
     """One current, held for K steps: `value + bias` at every step.
 
     A constant drive x has the trace c[t]·x with scalar c[t], so the whole chunk's update collapses to one product:
@@ -152,11 +212,10 @@ def hold(
         bias: `[N]` or None; its gradient is the plain Σ_t δ[t].
         weights: K numbers.
         geometry: which adds the bias.
-        added: whether the bias is in the value already, without a gradient.
 
     Returns:
         `[K, B, …]`, a view that repeats one step.
     """
-    out = _Hold.apply(value, bias, weights, geometry, added)
+    out = _Hold.apply(value, bias, weights, geometry)
     assert isinstance(out, Tensor)
     return out

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,29 +49,32 @@ def learn_in_windows(
     for number, part in enumerate(chunks(x, window)):
         if number and apply is not None:
             apply()
-        done = _learn_window(
-            net, part, target, loss, spatial, partial(replace, route, **laid), states, start, steps, chunk
-        )
+        done = _learn_window(net, part, target, loss, spatial, partial(_laid, route, laid), states, start, steps, chunk)
         states = done.states
         start += steps_of(part)
-        logits = done.total if logits is None else logits + done.total
+        mean = done.out.mean(0) if len(done.out) == steps else done.out.sum(0) / steps
+        logits = mean if logits is None else logits + mean
         value = done.loss if value is None else value + done.loss
         spikes = done.spikes if spikes is None else spikes + done.spikes
     assert logits is not None
     assert value is not None
     assert spikes is not None
     slots = [steps * len(target) * layer.units for layer in net.all]
-    return Record(logits / steps, value, spikes, slots)
+    return Record(logits, value, spikes, slots)
 
 
 class _Done(NamedTuple):
-    """What is left of a window: the outputs' sum, the loss, spikes, and states without a graph. All else goes before the next
+    """What is left of a window: the outputs, the loss, spikes, and states without a graph. All else goes before the next
     one runs."""
 
-    total: Tensor
+    out: Tensor
     loss: Tensor
     spikes: Tensor
     states: States
+
+
+def _laid(route: Route, laid: dict[str, Any], **more: Any) -> Route:
+    return replace(route, **laid, **more)
 
 
 def _learn_window(
@@ -116,4 +119,4 @@ def _learn_window(
             at += length
         torch.autograd.backward(*planted)
     spikes = runs[0].spikes if len(runs) == 1 else torch.stack([run.spikes for run in runs]).sum(0)
-    return _Done(out.sum(0), share, spikes, [state.detach() for state in states])
+    return _Done(out, share, spikes, [state.detach() for state in states])
