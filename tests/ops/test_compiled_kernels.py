@@ -22,7 +22,7 @@ from aplysia.neurons.lif import LIF
 from aplysia.ops import backend, scan
 from aplysia.ops.backend import CompilerMissingWarning, compiled_kernels, compiler_problem, kernels
 from aplysia.ops.normal import fill_normal
-from aplysia.ops.scan import AbstractReset, Dynamics, HardReset, SoftReset, lif_scan
+from aplysia.ops.scan import AbstractReset, Dynamics, HardReset, SoftReset, lif_scan, lif_scan_sloped
 from aplysia.ops.surrogate import AbstractSurrogate, Arctan, Rectangle, Sigmoid, Triangle
 
 needs_compiler = pytest.mark.skipif(
@@ -247,3 +247,23 @@ def test_the_switch_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ZeroDivisionError), kernels(compiled=True):
         raise ZeroDivisionError
     assert not compiled_kernels()
+
+
+@needs_compiler
+def test_the_sigmoids_exponential_holds_to_its_ends() -> None:
+    """Against float64: two units of the last place and a few roundings in between, nothing where that vanishes, and no number
+    where there is none."""
+    slope = 4.0
+    x = torch.cat([torch.linspace(-30.0, 30.0, 20_001), torch.tensor([1e10, -1e10, torch.inf, -torch.inf])])
+    currents = torch.cat([x, torch.tensor([torch.nan])]).unsqueeze(0)
+    d = Dynamics(0.0, 1.0, Sigmoid(slope=slope), HardReset(), True)
+    with kernels(compiled=True):
+        slopes = lif_scan_sloped(d, currents, torch.zeros(currents.shape[1]))[2]
+    assert bool(slopes[:, -1].isnan().all())
+    u = (currents[:, :-1] - 1.0).double()
+    y = torch.sigmoid(slope * u)
+    exact = slope * y * torch.sigmoid(-slope * u)
+    # 1 − y is taken from a rounded y.
+    error = (slopes[:, :-1] - exact).abs()
+    assert bool((error <= 12 * torch.finfo(torch.float32).eps * slope * y + 1e-37).all())
+    assert float(slopes[:, :-1].max()) == pytest.approx(slope / 4, rel=1e-6)

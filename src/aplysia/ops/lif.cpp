@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 
 namespace {
@@ -25,23 +24,35 @@ struct Constants {
     float leak, threshold, reset, shape, half;
 };
 
-// exp to within two units of the last place.
+// Rounded once where the processor can.
+inline float joined(float a, float b, float c) {
+#if defined(__FP_FAST_FMAF)
+    return std::fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+// exp to within two units of the last place; infinite from 88.4 on, as its power of two is then, and what is no number stays none.
 inline float exponential(float x) {
-    const float bounded = std::min(std::max(x, -87.0f), 88.0f);
-    const float n = std::nearbyint(bounded * 1.44269504f);
-    const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+    const float bounded = std::min(std::max(x, -87.0f), 89.0f);
+    // The sum has the whole number nearest to x/ln 2 in its last bits.
+    constexpr float WHOLE = 12582912.0f;
+    const float shifted = joined(bounded, 1.44269504f, WHOLE), n = shifted - WHOLE;
+    const float r = joined(n, 2.12194440e-4f, joined(n, -0.693359375f, bounded));
     float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    const float small = (p * (r * r) + r) + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    p = joined(p, r, 1.3981999507e-3f);
+    p = joined(p, r, 8.3334519073e-3f);
+    p = joined(p, r, 4.1665795894e-2f);
+    p = joined(p, r, 1.6666665459e-1f);
+    p = joined(p, r, 5.0000001201e-1f);
+    const float small = joined(p, r * r, r) + 1.0f;
+    uint32_t bits;
+    std::memcpy(&bits, &shifted, 4);
+    bits = (bits << 23) + 0x3F800000u;
     float power;
     std::memcpy(&power, &bits, 4);
-    const float made = small * power;
-    return x > 88.0f ? std::numeric_limits<float>::infinity() : (x != x ? x : made);
+    return small * power;
 }
 
 template <int64_t S>
