@@ -172,3 +172,35 @@ def test_full_products_of_noise_are_narrow_under_bf16(compiled: None) -> None:
     exact = (drive.double() @ w.double().t()).float()
     torch.testing.assert_close(made.forward(spikes, w), exact, rtol=0, atol=0.02 * float(exact.abs().max()))
     assert not torch.allclose(made.forward(spikes, w), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("batch", "inputs", "units"), [(48, 300, 130), (130, 700, 256), (600, 300, 100), (7, 2000, 64)]
+)
+def test_sums_over_events_are_joined_with_the_rest(
+    compiled: None, batch: int, inputs: int, units: int, threads: int
+) -> None:
+    """Few samples and many, whole panels and not: the sums of `forward`, each added to and taken off once."""
+    even, odd = (
+        (torch.rand(4 * batch, inputs, generator=torch.Generator().manual_seed(3)) < 0.1).float(),
+        normal(4 * batch, units),
+    )
+    w, b = normal(units, inputs, seed=1), normal(units, seed=2)
+    products = events.for_events(Dense()).settled(even, w.shape)
+    assert isinstance(products, events.Summed)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    got, sums = products.joined(even, w, b, odd, batch), products.forward(even, w, b)
+    torch.set_num_threads(before)
+    assert got is not None
+    want = torch.stack(
+        [
+            sums.view(4, batch, units) + odd.view(4, batch, units),
+            sums.view(4, batch, units) - odd.view(4, batch, units),
+        ],
+        1,
+    )
+    assert torch.equal(got.view(4, 2, batch, units), want)
+    exact = even.double() @ w.double().t() + b
+    torch.testing.assert_close(sums.double(), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))

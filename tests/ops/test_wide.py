@@ -7,7 +7,7 @@ import torch
 from helpers import normal
 
 from aplysia.ops import wide
-from aplysia.ops.wide import narrow_product, scaled_product, wide_product
+from aplysia.ops.wide import narrow_pairs, narrow_product, scaled_product, wide_product
 
 
 @pytest.mark.parametrize("columns", [7, (1 << 15) - 1, 1 << 15, (1 << 15) + 4097])
@@ -118,3 +118,32 @@ def test_a_product_scales_what_is_there(compiled: None, rows: int, depth: int, c
 def test_any_type_is_scaled(compiled: None) -> None:
     a, b, factor = normal(200, 10).double(), normal(10, 500).double(), normal(200, 500).double()
     torch.testing.assert_close(scaled_product(a, b, factor.clone()), factor * (a @ b), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("batch", "depth", "units"), [(32, 805, 10), (33, 801, 16), (1, 70_000, 3), (5, 5130, 1)])
+def test_few_units_meet_pairs_of_opposite_noise(compiled: None, batch: int, depth: int, units: int, bias: bool) -> None:
+    """Three pairs of steps; a batch of its own size for a kernel that takes samples by twos."""
+    a, z, b = normal(6 * batch, depth), normal(3 * batch, depth, seed=1), normal(units, depth, seed=2)
+    offset = normal(units, seed=3) if bias else None
+    noise = 0.3 * z.view(3, batch, depth)
+    drive = a.view(3, 2, batch, depth) + torch.stack([noise, -noise], 1)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(narrow_pairs(a, z, 0.3, b, offset, batch))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+    exact = drive.flatten(0, 2).double() @ b.double().t()
+    exact = exact if offset is None else exact + offset
+    torch.testing.assert_close(found[0].double(), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))
+
+
+def test_the_kernel_of_pairs_says_what_it_cannot_take(compiled: None) -> None:
+    a, z, b = normal(200, 800), normal(100, 800), normal(10, 800)
+    assert narrow_pairs(a, z, 0.3, b, None, 50) is not None
+    assert narrow_pairs(a.double(), z.double(), 0.3, b.double(), None, 50) is None
+    assert narrow_pairs(a, z, 0.3, normal(17, 800), None, 50) is None
+    assert narrow_pairs(a[:, ::2], z[:, ::2], 0.3, b[:, ::2], None, 50) is None
+    with torch.autocast("cpu"):
+        assert narrow_pairs(a, z, 0.3, b, None, 50) is None

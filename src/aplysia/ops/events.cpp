@@ -196,6 +196,23 @@ inline void turn(const float* weight, int64_t p, int64_t inputs, int64_t units, 
     transpose(weight + from * inputs, inputs, width, inputs, to, COLUMNS);
 }
 
+// The columns of a thread where panels belong to threads: whole panels.
+struct Columns {
+    int64_t from, to;
+};
+
+inline Columns columns_of(int64_t units, int64_t me, int64_t team) {
+    const int64_t panels = (units + COLUMNS - 1) / COLUMNS;
+    return {panels * me / team * COLUMNS, std::min(panels * (me + 1) / team * COLUMNS, units)};
+}
+
+// Whether no thread has many more than another.
+inline bool even_shares(int64_t units, int64_t team) {
+    int64_t most = 0;
+    for (int64_t t = 0; t < team; ++t) most = std::max(most, columns_of(units, t, team).to - columns_of(units, t, team).from);
+    return 5 * most * team <= 6 * units;
+}
+
 }  // namespace
 
 extern "C" {
@@ -223,11 +240,11 @@ void event_forward(
 #pragma omp parallel num_threads(threads)
     {
         // A thread makes lists of its own samples. Where these are many, they meet all panels there; where they are few beside the
-        // table, panels belong to threads in place of samples, and stay with them.
+        // table, panels belong to threads in place of samples, and stay with them, if they can be shared out evenly.
         const int64_t me = thread_number(), team = thread_count();
         const int64_t rounds = ((samples + team - 1) / team + BAGS - 1) / BAGS;
-        const bool shared = samples > 2 * inputs || rounds > 1;
-        const int64_t first_panel = shared ? 0 : panels * me / team, last_panel = shared ? panels : panels * (me + 1) / team;
+        const bool shared = rounds > 1 || samples > 2 * inputs || (samples * 8 > inputs && !even_shares(units, team));
+        const Columns mine = shared ? Columns{0, units} : columns_of(units, me, team);
         const int64_t first_part = shared ? me : 0, last_part = shared ? me + 1 : team;
         if (shared) {
 #pragma omp for schedule(static)
@@ -249,8 +266,8 @@ void event_forward(
             ends[blocks * count] = used;
             parts[me] = {rows, factors, ends, first, count};
 #pragma omp barrier
-            for (int64_t p = first_panel; p < last_panel; ++p) {
-                const int64_t from = p * COLUMNS, width = std::min(COLUMNS, units - from);
+            for (int64_t from = mine.from; from < mine.to; from += COLUMNS) {
+                const int64_t p = from / COLUMNS, width = std::min(COLUMNS, units - from);
                 // Sums that are not made where they will be.
                 const bool apart = width < COLUMNS || odd;
                 // A panel that serves once need not be kept.
