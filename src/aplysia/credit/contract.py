@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -131,8 +131,7 @@ class AbstractSpatial(ABC):
     @property
     def noise_source(self) -> NoiseSource | None:
         """The noise of the batch under way; None where there is none."""
-        source = self.noise.source(self.seed, self.step)
-        return None if source is None else replace(source, purpose=self.purpose(source.purpose))
+        return self.noise.source(self.seed, self.step, self.purpose("noise"))
 
     def purpose(self, what: str) -> str:
         """What numbers are drawn for in this batch: batches of one optimiser step, and other processes, draw others."""

@@ -444,7 +444,7 @@ class MomentumFeedback:
         return made if slope is None else slope.mul_(made)
 
     def _mean(self, layer: Layer, z: Drawn, met: Tensor) -> Tensor:
-        """Σ met·zᵀ over draws and samples, averaged over processes, `[m, width]`, of z and what it meets over B, `[D, B, m]`."""
+        """Σ met·zᵀ over draws and samples, averaged over processes, `[m, width]`, of z and what it meets, `[D, B, m]`."""
         gathered = self.form.gather(layer, z.draws.flatten(0, 1).flatten(1))
         return present().average(wide_product(met.flatten(0, 1).t(), gathered))
 

@@ -24,6 +24,7 @@ from aplysia.nets.stream import check_stream, run_stream
 from aplysia.neurons.base import AbstractFirstSpike, AbstractNeuron, AbstractStepped, AbstractStream, State
 from aplysia.ops.first_spike import count_spikes
 from aplysia.ops.geometry import AbstractGeometry, Dense, features
+from aplysia.ops.native import native
 from aplysia.ops.pairs import by_pairs
 from aplysia.ops.precision import AbstractPrecision, Float32
 from aplysia.ops.readout import total
@@ -165,6 +166,7 @@ class Layer(nn.Module):
         self.carried = False
         # The type of its products, which its net chooses.
         self.precision: AbstractPrecision = Float32()
+        self._made: tuple[AbstractPrecision, AbstractGeometry, bool, AbstractGeometry] | None = None
         self.weight = nn.Parameter(torch.empty(weight_shape))
         self.bias = nn.Parameter(torch.zeros(weight_shape[0])) if bias else None
         self.weight_gain = nn.Parameter(torch.ones(weight_shape[0])) if standardise else None
@@ -211,6 +213,14 @@ class Layer(nn.Module):
 
     def _effective_bias(self) -> Tensor | None:
         return self.bias if self.bias is None or self.shortcut is None else self.bias * self.shortcut.scale
+
+    def _products(self) -> AbstractGeometry:
+        """The products of its geometry as its precision has them."""
+        made = self._made
+        # Made anew where one of these is another by now; not at every chunk, of which there are many.
+        if made is None or made[0] is not self.precision or made[1] is not self.geometry or made[2] != native():
+            made = self._made = (self.precision, self.geometry, native(), self.precision.products(self.geometry))
+        return made[3]
 
     def draw_weight(self, generator: torch.Generator) -> Tensor:
         """A fresh stored weight from the initial law, on the layer's device; the draw itself is the same on any device."""
@@ -341,7 +351,7 @@ class Layer(nn.Module):
             route: the fillings of the slots.
             decay: λ of the neurons behind.
         """
-        weight, bias, products = self.effective_weight(), self._effective_bias(), self.precision.products(self.geometry)
+        weight, bias, products = self.effective_weight(), self._effective_bias(), self._products()
         # Below the first layer, and below a cut, there is nothing an error could serve, so no slot is asked for.
         if isinstance(x, Held):
             drive = self.prepare(_cut(x.value, route))

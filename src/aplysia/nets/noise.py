@@ -240,11 +240,11 @@ class Noise:
                 fix="use 0.2, or 0 for no noise",
             )
 
-    def source(self, seed: int, step: int) -> NoiseSource | None:
+    def source(self, seed: int, step: int, purpose: str = "noise") -> NoiseSource | None:
         """The noise of one batch; None where there is none."""
         if self.alpha == 0.0:
             return None
-        return NoiseSource(self, seed, step)
+        return NoiseSource(self, seed, step, purpose)
 
 
 class _Disturbed(torch.autograd.Function):

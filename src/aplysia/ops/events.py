@@ -156,8 +156,8 @@ class Summed(AbstractOfOne):
         return self.plain.sum_forward(kernels, drive, weight, None if bias is None else bias.contiguous())
 
     def joined(self, drive: Tensor, weight: Tensor, bias: Tensor | None, odd: Tensor, batch: int) -> Tensor | None:
-        """`forward` plus `odd` in the first steps of pairs and less it in the second ones, `[K·B, …]`, of both `[K/2·B, …]`; None:
-        no kernel can."""
+        """`forward` plus `odd` in the first steps of pairs and less it in the second ones, `[K·B, …]`, of both `[K/2·B, …]`;
+        None: no kernel can."""
         kernels = library()
         if kernels is None or weight.dtype != torch.float32 or not self.is_it(drive) or not ready(odd):
             return None

@@ -167,9 +167,14 @@ def library() -> ctypes.CDLL | None:
     return _library() if compiled_kernels() else None
 
 
+def native() -> bool:
+    """Whether there are kernels at this moment."""
+    return library() is not None
+
+
 def ready(*tensors: Tensor) -> bool:
     """Whether kernels can take these: float32, contiguous, on the CPU."""
-    for t in tensors:
+    for t in tensors:  # noqa: SIM110 - a generator takes as long as a call of an operation
         if t.dtype != torch.float32 or not t.is_contiguous() or t.device.type != "cpu":
             return False
     return True

@@ -78,8 +78,8 @@ def _fill(out: Tensor, *, generator: torch.Generator) -> Tensor:
     return out
 
 
-# An operation of torch's, so that whoever watches its operations (`aplysia.ledger.probe`) sees what is drawn; kernels are seen by
-# nobody.
+# An operation of torch's, so that whoever watches its operations (`aplysia.ledger.probe`) sees what is drawn; our kernels are
+# seen by nobody.
 _OPERATIONS = torch.library.Library("aplysia", "FRAGMENT")
 _OPERATIONS.define("normal_(Tensor(a!) out, *, Generator generator) -> Tensor(a!)")
 _OPERATIONS.impl("normal_", _fill, "CPU")

@@ -289,8 +289,8 @@ def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) ->
 
 @torch.no_grad()
 def lif_scan_sloped(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The same without a graph: spikes, the last membrane, ψ(u[t] − θ) `[K, B, …]`, which is all that a gradient would meet, and
-    the number of spikes in float64 where that was counted on the way."""
+    """The same without a graph: spikes, the last membrane, ψ(u[t] − θ) `[K, B, …]`, which is all that a gradient would meet,
+    and the number of spikes in float64 where that was counted on the way."""
     shape, (flat, v_flat) = currents.shape, _flat(currents, v)
     fired = torch.empty((), dtype=torch.float64, device="cpu") if library() is not None else None
     done = None if fired is None else _natively(_spikes_and_slopes, d, flat, v_flat, fired)
