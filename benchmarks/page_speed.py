@@ -162,6 +162,24 @@ def events(stored: Stored) -> list[str]:
     return lines
 
 
+def products(stored: Stored) -> list[str]:
+    lines = [
+        "Full products of dense layers in float32 by oneDNN against torch's own way, medians of "
+        f"{stored['rounds']} round(s) in one process (`benchmarks/products.py`). A dash: too small, left to torch.",
+        "",
+        "| rows × inputs → units | forward, ms | by oneDNN | × faster | error below, ms | by oneDNN | × faster |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for case in stored["cases"]:
+        cells = [f"{case['rows']} × {case['inputs']} → {case['units']}"]
+        for part in ("forward", "error"):
+            told = case[part]
+            cells += [f"{told['ms'][way]:.3g}" if way in told["ms"] else "–" for way in ("torch", "oneDNN")]
+            cells.append(_number(told.get("times_faster")) or "–")
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def winograd(stored: Stored) -> list[str]:
     lines = [
         "Convolutions of 3 × 3, padded by 1, by Winograd's tiles of 4 × 4 in float32 against plain ones, medians of "
@@ -256,6 +274,7 @@ def page(results: Path, docs: Path) -> str:
         "train_step": ("A training step of a dense net", lambda stored: dense_step(stored, roof)),
         "conv_step": ("A training step of a conv net", lambda stored: conv_step(stored, roof)),
         "events": ("Sums over events", events),
+        "products": ("Full products", products),
         "winograd": ("Convolutions tile by tile", winograd),
         "first_spike": ("A training step of first-spike nets", results_page.first_spike_table),
         "streams": ("A training step of stochastic streams", lambda _: streams(results / "streams.json")),

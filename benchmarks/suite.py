@@ -29,6 +29,7 @@ BENCHMARKS = {
     "train_step": False,
     "conv_step": True,
     "events": True,
+    "products": True,
     "winograd": True,
     "first_spike": False,
     "streams": False,

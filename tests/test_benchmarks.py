@@ -21,7 +21,7 @@ import aplysia
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-MADE = ("start", "conv_step", "events", "winograd", "rules_table", "scaling")
+MADE = ("start", "conv_step", "events", "products", "winograd", "rules_table", "scaling")
 METHODS = {"bptt", "ottt_bp", "direct_feedback", "pseudo_zeroth_order"}
 FULL = {"ottt_bp_full", "direct_feedback_full", "bptt_full"}
 WHOLE = {f"{name}{end}_all_steps" for name in ("ottt_bp", "direct_feedback") for end in ("", "_bf16")}
@@ -119,6 +119,14 @@ def test_the_events_benchmark_has_both_products_of_both_nets_and_where_sums_stop
 
     assert events.crossing([0.1, 0.2, 0.4], [1.0, 2.0, 4.0], 3.0) == pytest.approx(0.3)
     assert events.crossing([0.1, 0.2], [1.0, 2.0], 3.0) is None
+
+
+def test_the_products_benchmark_says_which_are_taken(left: Path) -> None:
+    large, small = stored(left, "products")["cases"]
+    for part in ("forward", "error"):
+        assert large[part]["taken"] == ("times_faster" in large[part]) == torch.backends.mkldnn.is_available()
+        assert not small[part]["taken"]
+        assert list(small[part]["ms"]) == ["torch"]
 
 
 def test_the_winograd_benchmark_has_times_and_rounding_of_all_three_products(left: Path) -> None:
