@@ -2,8 +2,8 @@
 
     python benchmarks/products.py [--quick] [--json FILE] [--rounds N]
 
-Layers of n units and m inputs at so many rows, samples times steps. All run in one process, interleaved. The library
-takes oneDNN's from a number of multiplications on (`aplysia.ops.full`); where it leaves a product to torch, that is all there is.
+Layers of n units and m inputs at so many rows, samples times steps. All run in one process, interleaved. The library takes
+oneDNN's from a number of multiplications on (`aplysia.ops.full`); where it leaves a product to torch, that is all there is.
 """
 
 from __future__ import annotations

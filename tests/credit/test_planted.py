@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from helpers import ALL_SCHEMES, RULES, SURROGATES, assert_alive, assert_rate, close, gradients, normal
+from helpers import ALL_SCHEMES, RULES, SURROGATES, assert_alive, assert_rate, close, gradients, normal, ripen
 from response_settings import NETS, SETTINGS, made
 from torch import Tensor
 
@@ -14,7 +15,8 @@ from aplysia.credit.contract import AbstractSeeded
 from aplysia.credit.local import NoLocal
 from aplysia.credit.loss import StepwiseLoss
 from aplysia.nets import layer as layers
-from aplysia.neurons.base import AbstractStepped
+from aplysia.nets.zoo import build
+from aplysia.neurons.base import AbstractStepped, State
 from aplysia.neurons.integrator import Integrator
 from aplysia.neurons.lif import LIF
 from aplysia.ops.scan import AbstractReset, HardReset, SoftReset
@@ -97,3 +99,51 @@ def test_slopes_of_a_neuron_without_a_form_of_its_own(leak: float) -> None:
     assert fired is None
     slopes.zero_()
     assert bool((out != 0).all()), "slopes are the caller's to write to"
+
+
+@dataclass(frozen=True)
+class Inhibited(AbstractStepped):
+    """Units that hold each other back within a step, so that no slope of theirs says what one does to another."""
+
+    spiking: ClassVar[bool] = False
+    summary: ClassVar[str] = ""
+    decay: ClassVar[float] = 0.0  # type: ignore[misc]
+
+    def init(self, current: Tensor) -> State:
+        return ()
+
+    def scan(self, currents: Tensor, state: State, *, through_time: bool) -> tuple[Tensor, State]:
+        return torch.tanh(currents - currents.mean(-1, keepdim=True)), ()
+
+
+def test_what_is_not_pointwise_gets_its_error_at_the_output() -> None:
+    net = build("F14-F4", (10,), neuron=Inhibited())
+    rule, x, target = RULES["DirectFeedback"](), normal(3, 5, 10), torch.arange(5) % 4
+    rule.attach(net, seed=5)
+    ALL_SCHEMES["Trace-AfterSequence"]().learn(net, x, target, StepwiseLoss(), rule)
+    weight = net.hidden[0].weight.detach().clone().requires_grad_()
+    out = Inhibited().scan(x @ weight.t(), (), through_time=False)[0]
+    error = StepwiseLoss().error(out.detach() @ net.readout.weight.detach().t(), target, 3)[1]
+    (want,) = torch.autograd.grad(out, weight, error @ rule.tensors[net.hidden[0].name])
+    torch.testing.assert_close(net.hidden[0].weight.grad, want)
+
+
+@pytest.mark.parametrize("rule_name", ["DirectFeedback", "PseudoZerothOrder", "LocalLoss", "ForwardGradient"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_layer_held_fast_learns_nothing_and_the_others_as_ever(rule_name: str, place: int) -> None:
+    found = []
+    for held in (False, True):
+        case = NETS["dense"]
+        net, (x, target) = case.net(), case.input(STEPS)
+        assert_alive(net, x)
+        for parameter in net.all[place].parameters():
+            parameter.requires_grad_(not held)
+        rule = RULES[rule_name]()
+        rule.attach(net, seed=5)
+        ripen(rule)
+        ALL_SCHEMES["Trace-AfterSequence"](chunk=2).learn(net, x, target, StepwiseLoss(), rule)
+        found.append(gradients(net))
+    name = net.all[place].name
+    free, held_fast = found
+    assert not any(key.startswith(f"{name}.") for key in held_fast)
+    close(held_fast, {key: gradient for key, gradient in free.items() if not key.startswith(f"{name}.")})

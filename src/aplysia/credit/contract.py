@@ -164,7 +164,7 @@ class AbstractSpatial(ABC):
         tensors, seeds = self.roots(net, seen)
         own = {name.removeprefix(_LOCAL): t for name, t in self.tensors.items() if name.startswith(_LOCAL)}
         for out, seed in zip(seen.outs[:-1], self.local.seeds(net, seen, own, self.seed), strict=True):
-            if seed is not None:
+            if seed is not None and out.requires_grad:
                 tensors.append(out)
                 seeds.append(seed)
         return tensors, seeds
@@ -335,11 +335,14 @@ class AbstractSeeded(AbstractSpatial):
     def _pairs(self, net: Net, seen: Seen) -> Iterator[tuple[Entry, Tensor]]:
         with torch.no_grad():
             self.observe(net, seen)
-        yield seen.outs[-1], seen.error
+        # Layers whose weights are held fast have no graph, and learn nothing.
+        if seen.outs[-1].requires_grad:
+            yield seen.outs[-1], seen.error
         for place, (layer, out) in enumerate(zip(net.hidden, seen.outs[:-1], strict=True)):
             root = seen.root(place)
             if root is None:
-                entry, seed = out, self.seed_error(layer, out.detach(), seen.error)
+                entry = out
+                seed = self.seed_error(layer, out.detach(), seen.error) if out.requires_grad else None
             else:
                 with torch.no_grad():
                     entry, seed = root.currents, self.delta(layer, out, seen.error, root.slope)

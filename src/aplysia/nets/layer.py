@@ -289,7 +289,7 @@ class Layer(nn.Module):
             currents = currents + disturbance
         before = neuron.init(currents.detach()[0]) if state.neuron is None else state.neuron
         root = fired = None
-        if planted and currents.requires_grad:
+        if planted and neuron.pointwise and currents.requires_grad:
             out, after, slope, fired = neuron.scan_sloped(currents, before)
             root = Root(get_gradient_edge(currents), slope)
         else:

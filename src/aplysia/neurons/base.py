@@ -66,8 +66,13 @@ class Sloped(NamedTuple):
 
 
 class AbstractStepped(AbstractNeuron):
-    """A neuron simulated step by step."""
+    """A neuron simulated step by step.
 
+    Attributes:
+        pointwise: whether what a unit gives at a step hangs on no other unit's current of that step, so that slopes say all.
+    """
+
+    pointwise: ClassVar[bool] = False
     kind: ClassVar[str] = "stepped"
     advice: ClassVar[str] = "lower neuron.threshold, raise neuron.leak, or set standardise=true and gain=2.74"
     partners: ClassVar[Mapping[str, str]] = {
@@ -106,7 +111,7 @@ class AbstractStepped(AbstractNeuron):
     def scan_sloped(self, currents: Tensor, state: State) -> Sloped:
         """`scan` where nothing passes through the state, without a graph, and ∂(output)/∂(current) of each step beside it.
 
-        May be replaced by what has that at hand.
+        For pointwise neurons. May be replaced by what has that at hand.
 
         Args:
             currents, state: as for `scan`.

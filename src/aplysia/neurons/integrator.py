@@ -26,6 +26,7 @@ class Integrator(AbstractStepped):
     """
 
     spiking: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = True
     summary: ClassVar[str] = "non-spiking leaky integrator, for readouts"
 
     leak: float = 0.0

@@ -33,6 +33,7 @@ class LIF(AbstractStepped):
     """
 
     spiking: ClassVar[bool] = True
+    pointwise: ClassVar[bool] = True
     summary: ClassVar[str] = "leaky integrate-and-fire, soft or hard reset"
 
     leak: float = 0.5

@@ -105,7 +105,8 @@ def _learn_window(
     share, error = loss.error(out, target, steps)
     if len(runs) == 1:
         for tensors, seeds in spatial.plant(net, Seen(runs[0], error, target, loss, steps, start, route.noise)):
-            torch.autograd.backward(tensors, seeds)
+            if tensors:
+                torch.autograd.backward(tensors, seeds)
             del tensors, seeds
     else:
         # Chunks of one window hang together, so they go backward together.
