@@ -97,6 +97,7 @@ def test_an_implemented_method_is_not_overridden_except_where_the_base_says_so()
         "scan_sloped",
         "outer_of_traces",
         "sum_traced",
+        "sum_joined",
     }
     # What they say of their costs.
     may |= {"learning", "errors", "transported", "charges"}

@@ -443,10 +443,12 @@ class MomentumFeedback:
         made = self.form.spread(layer, wide_product(rows, feedback)).view(*error.shape[:2], *layer.output_shape)
         return made if slope is None else slope.mul_(made)
 
-    def _mean(self, layer: Layer, z: Drawn, met: Tensor) -> Tensor:
-        """Σ met·zᵀ over draws and samples, averaged over processes, `[m, width]`, of z and what it meets, `[D, B, m]`."""
+    def _mean(self, layer: Layer, z: Drawn, met: Tensor) -> tuple[Tensor, float]:
+        """The mean over all samples of Σ met·zᵀ over draws, `[m, width]`, of z and what it meets, `[D, B, m]`; and a factor
+        that it is still to be multiplied by."""
         gathered = self.form.gather(layer, z.draws.flatten(0, 1).flatten(1))
-        return present().average(wide_product(met.flatten(0, 1).t(), gathered))
+        made, team = wide_product(met.flatten(0, 1).t(), gathered), present()
+        return (made, 1.0 / met.shape[1]) if team.size == 1 else (team.average(made.div_(met.shape[1])), 1.0)
 
     def _step_by_step(
         self,
@@ -468,8 +470,8 @@ class MomentumFeedback:
             correction = self._correction(tensors)
             for layer in layers:
                 z, d, factor = samples[layer.name]
-                met = z.step(t).gathered(d[t : t + 1]) * (factor / d.shape[1])
-                tensors[layer.name].lerp_(self._mean(layer, z.step(t), met), 1.0 - self.momentum)
+                mean, share = self._mean(layer, z.step(t), z.step(t).gathered(d[t : t + 1]))
+                tensors[layer.name].lerp_(mean.mul_(factor * share), 1.0 - self.momentum)
                 found[layer.name].append(self._errors(tensors, layer, errors[layer.name][t : t + 1] * correction))
         return {name: torch.cat(parts) if ready else None for name, parts in found.items()}
 
@@ -502,11 +504,11 @@ class MomentumFeedback:
             key = (id(d), z.places, z.signs)
             if key not in shared:
                 shared[key] = z.gathered(d)
-            mean, scale = self._mean(layer, z, shared[key]), factor / (steps * d.shape[1])
+            mean, share = self._mean(layer, z, shared[key])
             if first:
-                torch.mul(mean, scale, out=tensors[_PENDING + layer.name])
+                torch.mul(mean, factor * share / steps, out=tensors[_PENDING + layer.name])
             else:
-                tensors[_PENDING + layer.name].add_(mean, alpha=scale)
+                tensors[_PENDING + layer.name].add_(mean, alpha=factor * share / steps)
         if not self.start.ready(step):
             return {layer.name: partial(_as_it_is, None) for layer in layers}
         # M changes no more in this sequence, and errors are as large as what layers send: each is made when it is asked for.
