@@ -79,6 +79,24 @@ def test_without_compiled_kernels_nothing_changes() -> None:
         assert full_product(normal(800, 300), normal(200, 300)) is None
 
 
+def test_an_update_takes_it_where_errors_lie_unit_by_unit(serving: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+
+    def noted(*of: Tensor) -> Tensor | None:
+        found = full_product(*of)
+        taken.append(found is not None)
+        return found
+
+    monkeypatch.setattr("aplysia.ops.geometry.full_product", noted)
+    drive, delta = normal(800, 300), normal(800, 200, seed=1)
+    shape = torch.Size((200, 300))
+    with torch.no_grad():
+        plain, got = Dense().outer(delta, drive, shape), Dense().outer(delta.t().contiguous().t(), drive, shape)
+    assert taken == [False, True]
+    assert within(got, delta.t(), drive.t())
+    torch.testing.assert_close(got, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
+
+
 def test_a_geometry_takes_it_forward_and_for_the_error_below(serving: None, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     monkeypatch.setattr("aplysia.ops.geometry.full_product", lambda *of: taken.append(len(of)) or full_product(*of))

@@ -130,7 +130,9 @@ class Dense(AbstractGeometry):
     def outer(self, delta: Tensor, pre: Tensor, weight_shape: torch.Size) -> Tensor:
         if weight_shape[0] <= FEW and not torch.is_grad_enabled():
             return wide_product(delta.t(), pre)
-        return delta.t() @ pre
+        # Of errors that lie in memory unit by unit.
+        full = full_product(delta.t(), pre.t())
+        return delta.t() @ pre if full is None else full
 
     def add_bias(self, value: Tensor, bias: Tensor) -> Tensor:
         return value + bias

@@ -370,13 +370,17 @@ def weighted_sum(x: Tensor, weights: Sequence[float]) -> Tensor:
 
 @torch.no_grad()
 def weighted_sums(x: Tensor, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Σ_t weights[t]·x[t] `[B, N]`, and the plain sum over steps and samples `[N]`, of a chunk `[K, B, N]`."""
+    """Σ_t weights[t]·x[t] `[B, N]`, and the plain sum over steps and samples `[N]`, of a chunk `[K, B, N]`.
+
+    The first one may lie in memory unit by unit, as an update takes it.
+    """
     kernels = library() if x.numel() >= _LEAST and ready(x) else None
     if kernels is None:
         return weighted_sum(x, weights), x.flatten(0, 1).sum(0)
-    out, plain = torch.empty_like(x[0]), x.new_empty(x.shape[2])
-    call(kernels.weighted_sums, [x, numbers(*weights), plain], [*x.shape], out)
-    return out, plain
+    steps, batch, units = x.shape
+    out, plain = x.new_empty(units, batch), x.new_empty(units)
+    call(kernels.weighted_sums, [x, numbers(*weights), plain], [steps, batch, units], out)
+    return out.t(), plain
 
 
 # Entries from which on a call pays.

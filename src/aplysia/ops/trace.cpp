@@ -6,13 +6,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "native.h"
+
 namespace {
 
 // Entries that go through all steps before the next ones: what the first cache holds.
 constexpr int64_t PART = 2048;
 
-// Samples whose sums are made by one thread.
-constexpr int64_t SAMPLES = 8;
+// Samples whose sums are made by one thread: as many as a line of the cache has numbers.
+constexpr int64_t SAMPLES = 16;
 
 }  // namespace
 
@@ -53,7 +55,7 @@ void weighted_sum(const float* x, const float* weights, int64_t steps, int64_t s
     }
 }
 
-// The same of x [steps, batch, units], and the plain sum over steps and samples.
+// The same of x [steps, batch, units], turned to [units, batch], and the plain sum over steps and samples.
 void weighted_sums(
     const float* x, const float* weights, float* plain, int64_t steps, int64_t batch, int64_t units, float* out, int threads
 ) {
@@ -62,9 +64,12 @@ void weighted_sums(
     std::vector<float> sums(parts * units);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t part = 0; part < parts; ++part) {
+        static thread_local Scratch<float> room;
+        float* made = room.of(SAMPLES * units);
         float* sum = sums.data() + part * units;
-        for (int64_t b = part * SAMPLES; b < std::min(batch, (part + 1) * SAMPLES); ++b) {
-            float* to = out + b * units;
+        const int64_t first = part * SAMPLES, count = std::min(SAMPLES, batch - first);
+        for (int64_t b = first; b < first + count; ++b) {
+            float* to = made + (b - first) * units;
             for (int64_t t = 0; t < steps; ++t) {
                 const float *now = x + (t * batch + b) * units, weight = weights[t];
                 if (t == 0)
@@ -75,6 +80,7 @@ void weighted_sums(
                     for (int64_t i = 0; i < units; ++i) to[i] = std::fma(weight, now[i], to[i]), sum[i] += now[i];
             }
         }
+        transpose(made, units, count, units, out + first, batch);
     }
     std::copy(sums.begin(), sums.begin() + units, plain);
     for (int64_t part = 1; part < parts; ++part)
