@@ -32,6 +32,8 @@ constexpr int64_t BLOCK = 64;
 // cache.
 constexpr int64_t COLUMNS = 64, ROWS = 160, BAGS = 512;
 constexpr int ABREAST = COLUMNS / LANES;
+// Rows that are fetched before their turn, and numbers of a line of the cache.
+constexpr int64_t AHEAD = 16, LINE = 16;
 
 namespace {
 
@@ -59,6 +61,12 @@ struct Part {
     const int64_t* ends;
     int64_t first, count;
 };
+
+inline void fetch(const float* at) {
+#if defined(__GNUC__)
+    __builtin_prefetch(at);
+#endif
+}
 
 inline int64_t thread_number() {
 #if defined(_OPENMP)
@@ -351,8 +359,12 @@ void event_outer(
                     const int64_t size = std::min(ROWS, samples - k * ROWS);
                     const float* rest = delta + k * ROWS * units + from;
                     if (traced)
-                        for (int64_t r = size - 1; r >= 0; --r)
+                        for (int64_t r = size - 1; r >= 0; --r) {
+                            // Rows lie too far apart for a processor to see the next ones coming.
+                            const float* coming = rest + (k * ROWS + r >= AHEAD ? r - AHEAD : r) * units;
+                            for (int64_t j = 0; j < width; j += LINE) fetch(coming + j);
                             trace_on(rest + r * units, *decay, width, later + (k * ROWS + r) % batch * COLUMNS, table + r * COLUMNS);
+                        }
                     else if (width == COLUMNS)
                         for (int64_t r = 0; r < size; ++r) std::memcpy(table + r * COLUMNS, rest + r * units, COLUMNS * sizeof(float));
                     else
