@@ -87,6 +87,10 @@ def test_slopes_of_lif_neurons_are_those_of_autograd(surrogate: AbstractSurrogat
     assert torch.equal(spikes, want)
     assert torch.equal(after, want_after)
     assert torch.equal(slopes, want_slopes)
+    begun, written = neuron.scan_sloped(currents, None), neuron.scan_sloped(currents, neuron.init(currents[0]))
+    assert torch.equal(begun.out, written.out)
+    assert torch.equal(begun.slopes, written.slopes)
+    assert torch.equal(begun.state[0], written.state[0])
     assert not any(t.requires_grad for t in (spikes, after, slopes, want, want_after, want_slopes))
 
 

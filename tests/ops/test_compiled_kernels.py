@@ -267,3 +267,18 @@ def test_the_sigmoids_exponential_holds_to_its_ends() -> None:
     error = (slopes[:, :-1] - exact).abs()
     assert bool((error <= 12 * torch.finfo(torch.float32).eps * slope * y + 1e-37).all())
     assert float(slopes[:, :-1].max()) == pytest.approx(slope / 4, rel=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(3, 5, 300), (2, 4, 3, 20, 20), (1, 1, 1)])
+def test_a_scan_with_slopes_gives_its_shapes_and_counts(shape: tuple[int, ...]) -> None:
+    d, currents = Dynamics(0.7, 0.8, Triangle(width=0.7), SoftReset(), True), torch.randn(shape) + 0.5
+    for v in (None, torch.randn(shape[1:]), torch.zeros(()).expand(shape[1:])):
+        with kernels(compiled=True):
+            spikes, last, slopes, fired = lif_scan_sloped(d, currents, v)
+        want = lif_scan_sloped(d, currents, v)
+        assert want[3] is None
+        for got, other in zip((spikes, last, slopes), want, strict=False):
+            assert torch.equal(got, other)
+        assert fired is not None
+        assert float(fired) == float(spikes.sum())

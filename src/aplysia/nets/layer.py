@@ -287,12 +287,12 @@ class Layer(nn.Module):
             currents = joined / self.shortcut.beta
         if disturbance is not None:
             currents = currents + disturbance
-        before = neuron.init(currents.detach()[0]) if state.neuron is None else state.neuron
         root = fired = None
         if planted and neuron.pointwise and currents.requires_grad:
-            out, after, slope, fired = neuron.scan_sloped(currents, before)
+            out, after, slope, fired = neuron.scan_sloped(currents, state.neuron)
             root = Root(get_gradient_edge(currents), slope)
         else:
+            before = neuron.init(currents.detach()[0]) if state.neuron is None else state.neuron
             out, after = neuron.scan(currents, before, through_time=route.through_time)
         if not neuron.spiking:
             fired = _nothing(out)
@@ -308,7 +308,7 @@ class Layer(nn.Module):
             out = out * self.gain
         slope = None
         if route.slopes or root is not None:
-            slope = neuron.scan_sloped(currents, before).slopes if root is None else root.slope
+            slope = neuron.scan_sloped(currents, state.neuron).slopes if root is None else root.slope
             slope = slope if self.gain == 1.0 else slope.mul_(self.gain)
             slope = slope if mask is None or not neuron.spiking else slope.mul_(mask)
         carried = joined if self.carried else None

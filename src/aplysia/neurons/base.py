@@ -108,14 +108,16 @@ class AbstractStepped(AbstractNeuron):
             the outputs `[K, B, …]` and the new state. The result must not depend on how T steps are cut into chunks.
         """
 
-    def scan_sloped(self, currents: Tensor, state: State) -> Sloped:
+    def scan_sloped(self, currents: Tensor, state: State | None) -> Sloped:
         """`scan` where nothing passes through the state, without a graph, and ∂(output)/∂(current) of each step beside it.
 
         For pointwise neurons. May be replaced by what has that at hand.
 
         Args:
-            currents, state: as for `scan`.
+            currents: `[K, B, …]`.
+            state: what `scan` or this has given last; None: that before the first step.
         """
+        state = self.init(currents.detach()[0]) if state is None else state
         with torch.enable_grad():
             leaf = currents.detach().clone().requires_grad_()
             out, after = self.scan(leaf, state, through_time=False)

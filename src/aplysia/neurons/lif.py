@@ -64,8 +64,8 @@ class LIF(AbstractStepped):
         spikes, v = lif_scan(self._dynamics, currents, state[0], through_time=through_time)
         return spikes, (v,)
 
-    def scan_sloped(self, currents: Tensor, state: State) -> Sloped:
-        spikes, v, slopes, fired = lif_scan_sloped(self._dynamics, currents, state[0])
+    def scan_sloped(self, currents: Tensor, state: State | None) -> Sloped:
+        spikes, v, slopes, fired = lif_scan_sloped(self._dynamics, currents, None if state is None else state[0])
         return Sloped(spikes, (v,), slopes, fired)
 
     @property

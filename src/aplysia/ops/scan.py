@@ -162,9 +162,24 @@ def _ready(*tensors: Tensor) -> bool:
 
 
 def _natively(
-    kernel: Any, d: Dynamics, currents: Tensor, v: Tensor, fired: Tensor | None = None
+    kernel: Any,
+    d: Dynamics,
+    currents: Tensor,
+    v: Tensor,
+    *,
+    fired: Tensor | None = None,
+    shape: torch.Size | None = None,
 ) -> tuple[Tensor, ...] | None:
-    """What a forward kernel gives, by `lif.cpp` where that can, and `fired`, 0-dim in float64, filled with how many spikes."""
+    """What a forward kernel gives, by `lif.cpp` where that can.
+
+    Args:
+        kernel: which one.
+        d: the constants.
+        currents: `[K, n]`.
+        v: `[n]`, or one number for all.
+        fired: 0-dim in float64, to be filled with the number of spikes.
+        shape: `[K, …]` of n units, for what is given; None: that of the currents.
+    """
     kernels = library()
     # Dynamics are looked up last: eager kernels take parts that cannot be hashed, too.
     if kernels is None or not _ready(currents, v) or currents.stride(1) != 1 or v.stride(0) not in (0, 1):
@@ -174,9 +189,10 @@ def _natively(
         return None
     keeps = {_spikes_only: 0, _spikes_and_slopes: 1, _spikes_and_membranes: 2}[kernel]
     given, cases = told
-    spikes, last = currents.new_empty(currents.shape), v.new_empty(v.shape)
-    kept = torch.empty_like(spikes) if keeps else None
-    sizes = [*currents.shape, currents.stride(0), v.stride(0), *cases, keeps]
+    shape = currents.shape if shape is None else shape
+    spikes, last = currents.new_empty(shape), v.new_empty(shape[1:])
+    kept = currents.new_empty(shape) if keeps else None
+    sizes = [*currents.shape, currents.stride(0), 0 if v.numel() == 1 else v.stride(0), *cases, keeps]
     call(kernels.lif_forward, [currents, v, given, kept, last, fired], sizes, spikes)
     return (spikes, last) if kept is None else (spikes, last, kept)
 
@@ -277,7 +293,7 @@ def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) ->
     Returns:
         spikes `[K, B, …]` and the last membrane `[B, …]`.
     """
-    shape, (flat, v_flat) = currents.shape, _flat(currents, v)
+    shape, flat, v_flat = currents.shape, currents.reshape(currents.shape[0], -1), _flat(v)
     if not (torch.is_grad_enabled() and (currents.requires_grad or v.requires_grad)):
         spikes, v_out = _blocks(_spikes_only, d, flat, v_flat)[:2]
     elif through_time:
@@ -288,23 +304,26 @@ def lif_scan(d: Dynamics, currents: Tensor, v: Tensor, *, through_time: bool) ->
 
 
 @torch.no_grad()
-def lif_scan_sloped(d: Dynamics, currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def lif_scan_sloped(d: Dynamics, currents: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The same without a graph: spikes, the last membrane, ψ(u[t] − θ) `[K, B, …]`, which is all that a gradient would meet,
-    and the number of spikes in float64 where that was counted on the way."""
-    shape, (flat, v_flat) = currents.shape, _flat(currents, v)
-    fired = torch.empty((), dtype=torch.float64, device="cpu") if library() is not None else None
-    done = None if fired is None else _natively(_spikes_and_slopes, d, flat, v_flat, fired)
-    if done is None:
-        fired, done = None, _blocks(_spikes_and_slopes, d, flat, v_flat)
-    spikes, v_out, slopes = done
-    return spikes.reshape(shape), v_out.reshape(v.shape), slopes.reshape(shape), fired
+    and the number of spikes in float64 where that was counted on the way. `v` None: 0 everywhere."""
+    shape = currents.shape
+    flat, before = currents.reshape(shape[0], -1), numbers(0.0) if v is None else _flat(v)
+    if library() is not None:
+        fired = torch.empty((), dtype=torch.float64, device="cpu")
+        done = _natively(_spikes_and_slopes, d, flat, before, fired=fired, shape=shape)
+        if done is not None:
+            spikes, last, slopes = done
+            return spikes, last, slopes, fired
+    if v is None:
+        before = flat.new_zeros(()).expand(flat.shape[1])
+    spikes, last, slopes = _blocks(_spikes_and_slopes, d, flat, before)
+    return spikes.reshape(shape), last.reshape(shape[1:]), slopes.reshape(shape), None
 
 
-def _flat(currents: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """`[K, n]` and `[n]`."""
-    # At a start a membrane is one number everywhere, which is not written out.
-    once = v.numel() > 1 and not any(v.stride())
-    return currents.reshape(currents.shape[0], -1), v.as_strided((v.numel(),), (0,)) if once else v.reshape(-1)
+def _flat(v: Tensor) -> Tensor:
+    """`[n]`; at a start it is one number everywhere, which is not written out."""
+    return v.as_strided((v.numel(),), (0,)) if v.numel() > 1 and not any(v.stride()) else v.reshape(-1)
 
 
 def leaky_sum(currents: Tensor, v: Tensor, leak: float, *, through_time: bool) -> tuple[Tensor, Tensor]:
