@@ -267,7 +267,8 @@ def probe(net: Net, rule: AbstractSpatial) -> list[Tensor]:
         rule.feedback = dataclasses.replace(feedback, freeze_after=0)  # type: ignore[attr-defined]
     with torch.no_grad():
         made = [rule.slot(layer, layer.effective_weight()) for layer in net.fed_back]
-        outs = [torch.ones(2, 3, *layer.output_shape, dtype=torch.float64) for layer in net.all]
+        # As of layers that learn: one without a graph is sent no error.
+        outs = [torch.ones(2, 3, *layer.output_shape, dtype=torch.float64, requires_grad=True) for layer in net.all]
         error = torch.linspace(-1, 1, 2 * 3 * net.classes, dtype=torch.float64).view(2, 3, net.classes)
         source = rule.noise_source
         noise = (
