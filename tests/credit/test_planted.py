@@ -134,7 +134,7 @@ def test_what_is_not_pointwise_gets_its_error_at_the_output() -> None:
 
 @pytest.mark.parametrize("rule_name", ["DirectFeedback", "PseudoZerothOrder", "LocalLoss", "ForwardGradient"])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_layer_held_fast_learns_nothing_and_the_others_as_ever(rule_name: str, place: int) -> None:
+def test_a_frozen_layer_learns_nothing_and_the_others_as_ever(rule_name: str, place: int) -> None:
     found = []
     for held in (False, True):
         case = NETS["dense"]
@@ -148,6 +148,6 @@ def test_a_layer_held_fast_learns_nothing_and_the_others_as_ever(rule_name: str,
         ALL_SCHEMES["Trace-AfterSequence"](chunk=2).learn(net, x, target, StepwiseLoss(), rule)
         found.append(gradients(net))
     name = net.all[place].name
-    free, held_fast = found
-    assert not any(key.startswith(f"{name}.") for key in held_fast)
-    close(held_fast, {key: gradient for key, gradient in free.items() if not key.startswith(f"{name}.")})
+    free, frozen = found
+    assert not any(key.startswith(f"{name}.") for key in frozen)
+    close(frozen, {key: gradient for key, gradient in free.items() if not key.startswith(f"{name}.")})

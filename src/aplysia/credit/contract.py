@@ -335,7 +335,7 @@ class AbstractSeeded(AbstractSpatial):
     def _pairs(self, net: Net, seen: Seen) -> Iterator[tuple[Entry, Tensor]]:
         with torch.no_grad():
             self.observe(net, seen)
-        # Layers whose weights are held fast have no graph, and learn nothing.
+        # A layer with frozen weights has no graph, and learns nothing.
         if seen.outs[-1].requires_grad:
             yield seen.outs[-1], seen.error
         for place, (layer, out) in enumerate(zip(net.hidden, seen.outs[:-1], strict=True)):
